@@ -1,0 +1,74 @@
+"""What every binary does before and after its own work.
+
+Import this module first: it makes `mslt_tf` importable from a plain checkout
+and must set TensorFlow's log level before TensorFlow is loaded.
+"""
+
+import logging as stdlib_logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# TensorFlow Addons announces its end of life at every import.
+warnings.filterwarnings("ignore", module="tensorflow_addons")
+
+from absl import app  # noqa: E402
+from absl import flags  # noqa: E402
+from absl import logging  # noqa: E402
+
+from mslt_tf import errors  # noqa: E402
+
+
+def run(main: Callable[[], None]) -> None:
+  """Parses flags, runs `main` and exits; wrong input is one line on stderr."""
+  app.run(lambda _: _report_errors(main), flags_parser=_parse_flags)
+
+
+def read_text(flag: str, path: str) -> str:
+  """Returns a text file's content; knows bucket paths such as gs://."""
+  try:
+    if "://" in path:
+      import tensorflow as tf
+
+      with tf.io.gfile.GFile(path) as file:
+        return file.read()
+    with open(path, encoding="utf-8") as file:
+      return file.read()
+  except (OSError, UnicodeDecodeError) as error:
+    reason = getattr(error, "strerror", None) or str(error)
+    raise errors.InputError(
+      f"{flag}={path} cannot be read: {reason}."
+    ) from None
+
+
+def _report_errors(main: Callable[[], None]) -> None:
+  logging.set_verbosity(logging.INFO)
+  logging.get_absl_handler().setFormatter(
+    stdlib_logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S")
+  )
+  try:
+    main()
+  except errors.InputError as error:
+    _fail(str(error))
+  except KeyboardInterrupt:
+    _fail("interrupted; the same command continues.", status=130)
+
+
+def _parse_flags(argv: Sequence[str]) -> list[str]:
+  try:
+    rest = flags.FLAGS(argv)
+  except flags.Error as error:
+    _fail(" ".join(str(error).split()), status=2)
+  if flags.FLAGS["help"].value or flags.FLAGS["helpfull"].value:
+    return rest
+  if len(rest) > 1:
+    _fail(f"unexpected argument {rest[1]!r}; flags are --name=value.", status=2)
+  return rest
+
+
+def _fail(message: str, *, status: int = 1) -> None:
+  print(f"{os.path.basename(sys.argv[0])}: error: {message}", file=sys.stderr)
+  sys.exit(status)

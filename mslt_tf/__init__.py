@@ -1,0 +1,1 @@
+"""Multi-stage layerwise training of BERT in TensorFlow."""
