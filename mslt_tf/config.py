@@ -1,0 +1,411 @@
+"""The configuration of a run: frozen dataclasses read strictly from YAML.
+
+An unknown key, a missing one, a duplicate, a wrong type or an impossible value
+is an `InputError` that names the file and the field.
+"""
+
+import dataclasses
+import difflib
+import inspect
+import math
+import re
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import yaml
+
+from mslt_tf import errors
+from mslt_tf import schedules
+
+_METHODS: dict[str, Callable[..., schedules.Schedule]] = {
+  "baseline": schedules.baseline,
+  "progressive_stacking": schedules.progressive_stacking,
+  "mslt": schedules.mslt,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+  """The shape of the finished model and what its layers do.
+
+  Attributes:
+    max_positions: Rows of the position table. More than the sequence length in
+      training, so that a run may be continued on longer sequences.
+    activation: `gelu_tanh` is Google's BERT (`gelu_new` in Hugging Face),
+      `gelu_exact` is Hugging Face's `gelu`.
+    lower_case: Whether the vocabulary is uncased.
+    dropout_when_frozen: Whether frozen layers and embeddings keep dropout on.
+  """
+
+  vocab_size: int
+  hidden_size: int
+  num_layers: int
+  num_heads: int
+  intermediate_size: int
+  max_positions: int = 512
+  num_segments: int = 2
+  activation: Literal["gelu_tanh", "gelu_exact"] = "gelu_tanh"
+  hidden_dropout: float = 0.1
+  attention_dropout: float = 0.1
+  initializer_range: float = 0.02
+  lower_case: bool = True
+  dropout_when_frozen: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+  """What is read: the output directory of create_pretraining_data.py."""
+
+  directory: str
+  sequence_length: int
+  max_predictions: int
+  batch_size: int  # Examples of one update, over all devices.
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+  """LAMB and its learning rate.
+
+  Attributes:
+    warmup_steps: Linear warmup from 0; then linear decay to 0.
+    curve: `run` is one curve over the whole run; `stage` is a warmup and decay
+      in every stage, the warmup in proportion to the stage's steps.
+    clip_norm: Largest global norm of the gradients.
+    adapt_norms_and_biases: LAMB's layer adaptation of norms and biases too.
+    state_at_growth: `fresh` starts every stage with empty moments; `carried`
+      takes them, and each variable's step count, from the stage before.
+  """
+
+  peak_learning_rate: float
+  warmup_steps: int
+  curve: Literal["run", "stage"] = "run"
+  weight_decay: float = 0.01
+  beta_1: float = 0.9
+  beta_2: float = 0.999
+  epsilon: float = 1e-6
+  clip_norm: float = 1.0
+  adapt_norms_and_biases: bool = False
+  state_at_growth: Literal["fresh", "carried"] = "fresh"
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+  """How the run is carried out; only `seed` is part of its identity.
+
+  Attributes:
+    steps_per_loop: Steps between two returns to Python, where progress is
+      logged and the wall-time limit is looked at.
+    eval_interval: Steps between evaluations; one also ends every stage.
+    eval_examples: Held-out examples an evaluation reads; `null` reads all.
+    checkpoint_interval: Steps between checkpoints.
+    keep_checkpoints: Checkpoints of the current stage that are kept.
+    xla: `auto` compiles the step on GPU and TPU, not on CPU.
+    deterministic: Bit-equal results on the same device, at some cost in speed.
+  """
+
+  seed: int = 0
+  steps_per_loop: int = 100
+  eval_interval: int = 10_000
+  eval_batch_size: int = 256
+  eval_examples: int | None = None
+  checkpoint_interval: int = 1_000
+  keep_checkpoints: int = 2
+  xla: Literal["auto", "on", "off"] = "auto"
+  deterministic: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """A run. `schedule` is resolved: its stages are spelt out."""
+
+  model: ModelConfig
+  data: DataConfig
+  schedule: schedules.Schedule
+  optimizer: OptimizerConfig
+  training: TrainingConfig = TrainingConfig()
+
+  def __post_init__(self):
+    _check(self)
+
+
+def load(text: str, *, source: str, overrides: Sequence[str] = ()) -> Config:
+  """Reads a config.
+
+  Args:
+    text: YAML text.
+    source: What to call the text in errors, such as its path.
+    overrides: `section.field=value` settings that replace fields of the text;
+      values are YAML.
+
+  Raises:
+    InputError: naming `source` and the field.
+  """
+  try:
+    tree = yaml.load(text, Loader=_StrictLoader)
+    for override in overrides:
+      _override(tree, override)
+    return _config(tree)
+  except yaml.YAMLError as error:
+    reason = " ".join(str(error).split())
+    raise errors.InputError(f"{source}: not valid YAML: {reason}") from error
+  except errors.InputError as error:
+    raise errors.InputError(f"{source}: {error}") from error
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+  """Returns the resolved config as plain dicts, lists and scalars."""
+  return _plain(dataclasses.asdict(config))
+
+
+def to_yaml(config: Config) -> str:
+  """Returns YAML text that `load` reads back to an equal config."""
+  return yaml.safe_dump(
+    to_dict(config), sort_keys=False, default_flow_style=None, width=80
+  )
+
+
+def identity(config: Config) -> dict[str, Any]:
+  """Returns the part that may not change between two starts of a run."""
+  tree = to_dict(config)
+  # Where the data lies may change; the caller adds what they are.
+  del tree["data"]["directory"]
+  tree["training"] = {"seed": config.training.seed}
+  return tree
+
+
+class _StrictLoader(yaml.SafeLoader):
+  """A safe loader with YAML 1.2's numbers and booleans, and no repeated keys.
+
+  PyYAML follows YAML 1.1, where `1e-4` is a string and `on` is a boolean.
+  """
+
+  yaml_implicit_resolvers: ClassVar = {
+    first: [each for each in resolvers if not each[0].endswith(":bool")]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+  }
+
+  def construct_mapping(self, node, deep=False):
+    keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
+    for key in keys:
+      if keys.count(key) > 1:
+        raise errors.InputError(f"{key} is given twice.")
+    return super().construct_mapping(node, deep=deep)
+
+
+_StrictLoader.add_implicit_resolver(
+  "tag:yaml.org,2002:bool", re.compile(r"^(true|false)$"), list("tf")
+)
+_StrictLoader.add_implicit_resolver(
+  "tag:yaml.org,2002:float",
+  re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
+  list("-+0123456789"),
+)
+
+
+def _config(tree: Any) -> Config:
+  fields = typing.get_type_hints(Config)
+  _check_keys(tree, fields, "", required=set(fields) - {"training"})
+  sections = {
+    name: _construct(fields[name], tree[name], name)
+    for name in tree
+    if name != "schedule"
+  }
+  num_layers = sections["model"].num_layers
+  return Config(schedule=_schedule(tree["schedule"], num_layers), **sections)
+
+
+def _schedule(tree: Any, num_layers: int) -> schedules.Schedule:
+  """Builds a schedule from a method with its arguments, or from its stages.
+
+  Either form takes `extra_steps`: a further stage at the last depth that trains
+  everything.
+  """
+  if not isinstance(tree, Mapping):
+    raise errors.InputError(f"schedule={tree!r} must be a mapping.")
+  tree = dict(tree)
+  extra_steps = _convert(
+    tree.pop("extra_steps", 0), int, "schedule.extra_steps"
+  )
+  if "stages" in tree:
+    _check_keys(tree, ["stages", "extra_steps"], "schedule.")
+    if not isinstance(tree["stages"], list):
+      raise errors.InputError(
+        f"schedule.stages={tree['stages']!r} must be a list."
+      )
+    stages = [
+      _construct(schedules.Stage, stage, f"schedule.stages[{index}]")
+      for index, stage in enumerate(tree["stages"])
+    ]
+    schedule = schedules.Schedule(tuple(stages))
+  else:
+    method = tree.pop("method", None)
+    if method not in _METHODS:
+      raise errors.InputError(
+        f"schedule.method={method!r} must be one of {', '.join(_METHODS)}, or"
+        " schedule.stages a list of stages."
+      )
+    try:
+      schedule = _construct(
+        _METHODS[method], tree, "schedule", num_layers=num_layers
+      )
+    except errors.InputError as error:
+      if str(error).startswith("schedule"):
+        raise
+      raise errors.InputError(f"schedule: {error}") from error
+  if not extra_steps:
+    return schedule
+  depth = schedule.stages[-1].num_layers
+  extra = schedules.Stage(depth, extra_steps, tuple(range(depth)))
+  return schedules.Schedule((*schedule.stages, extra))
+
+
+def _construct(
+  target: Callable[..., Any], tree: Any, path: str, **given: Any
+) -> Any:
+  """Calls a dataclass or function with the checked entries of a mapping."""
+  parameters = inspect.signature(target).parameters
+  if dataclasses.is_dataclass(target):
+    hints = typing.get_type_hints(target)
+  else:
+    hints = typing.get_type_hints(inspect.unwrap(target))
+  allowed = [name for name in parameters if name not in given]
+  required = {
+    name
+    for name in allowed
+    if parameters[name].default is inspect.Parameter.empty
+  }
+  _check_keys(tree, allowed, f"{path}.", required=required)
+  values = {
+    name: _convert(value, hints[name], f"{path}.{name}")
+    for name, value in tree.items()
+  }
+  return target(**given, **values)
+
+
+def _convert(value: Any, hint: Any, path: str) -> Any:
+  """Returns the value as the hinted type, or raises; converts no strings."""
+  origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+  if origin is Literal:
+    if value not in arguments:
+      raise errors.InputError(
+        f"{path}={value!r} must be one of {', '.join(arguments)}."
+      )
+    return value
+  if origin in (types.UnionType, typing.Union):
+    if value is None and type(None) in arguments:
+      return None
+    (hint,) = (each for each in arguments if each is not type(None))
+    return _convert(value, hint, path)
+  if origin is not None and issubclass(origin, Sequence):
+    if not isinstance(value, list):
+      raise errors.InputError(f"{path}={value!r} must be a list.")
+    return tuple(
+      _convert(each, arguments[0], f"{path}[{index}]")
+      for index, each in enumerate(value)
+    )
+  is_number = isinstance(value, int | float) and not isinstance(value, bool)
+  if hint is float and is_number:
+    return float(value)
+  if type(value) is not hint:
+    kind = {int: "a whole number", float: "a number", bool: "true or false"}
+    raise errors.InputError(
+      f"{path}={value!r} must be {kind.get(hint, 'text')}."
+    )
+  return value
+
+
+def _check_keys(tree, allowed, prefix, *, required=()):
+  if not isinstance(tree, Mapping):
+    raise errors.InputError(
+      f"{prefix.rstrip('.') or 'the config'}={tree!r} must be a mapping."
+    )
+  for key in tree:
+    if key not in allowed:
+      near = difflib.get_close_matches(str(key), list(allowed), n=1)
+      hint = (
+        f"did you mean {near[0]}?" if near else f"fields: {', '.join(allowed)}."
+      )
+      raise errors.InputError(f"{prefix}{key} is not a field; {hint}")
+  for key in allowed:
+    if key in required and key not in tree:
+      raise errors.InputError(f"{prefix}{key} is missing.")
+
+
+def _override(tree: Any, override: str) -> None:
+  path, equals, text = override.partition("=")
+  *sections, field = path.split(".")
+  if not equals or not all([*sections, field]):
+    raise errors.InputError(
+      f"--set={override} must have the form section.field=value."
+    )
+  for section in sections:
+    if not isinstance(tree, dict):
+      raise errors.InputError(f"--set={override}: {section} is no section.")
+    tree = tree.setdefault(section, {})
+  if not isinstance(tree, dict):
+    raise errors.InputError(f"--set={override}: {path} is no field.")
+  tree[field] = yaml.load(text, Loader=_StrictLoader)
+
+
+def _plain(value: Any) -> Any:
+  if isinstance(value, dict):
+    return {key: _plain(each) for key, each in value.items()}
+  if isinstance(value, tuple | list):
+    return [_plain(each) for each in value]
+  return value
+
+
+def _check(config: Config) -> None:
+  """Raises `InputError` for values that no run could have."""
+  for section in ("model", "data", "optimizer", "training"):
+    for name, value in dataclasses.asdict(getattr(config, section)).items():
+      _check_range(f"{section}.{name}", value)
+  model, data = config.model, config.data
+  if model.hidden_size % model.num_heads:
+    raise errors.InputError(
+      f"model.hidden_size={model.hidden_size} is not divisible by"
+      f" model.num_heads={model.num_heads}."
+    )
+  if data.sequence_length > model.max_positions:
+    raise errors.InputError(
+      f"data.sequence_length={data.sequence_length} is more than"
+      f" model.max_positions={model.max_positions}."
+    )
+  depth = config.schedule.stages[-1].num_layers
+  if depth != model.num_layers:
+    raise errors.InputError(
+      f"schedule: the last stage has num_layers={depth};"
+      f" model.num_layers={model.num_layers}."
+    )
+  num_steps = config.schedule.num_steps
+  if config.optimizer.warmup_steps >= num_steps:
+    raise errors.InputError(
+      f"optimizer.warmup_steps={config.optimizer.warmup_steps} must be less"
+      f" than the run's {num_steps} steps."
+    )
+
+
+# Numbers are above 0 except for these: at least the first, below the second.
+_RANGES = {
+  "model.hidden_dropout": (0, 1),
+  "model.attention_dropout": (0, 1),
+  "optimizer.warmup_steps": (0, math.inf),
+  "optimizer.weight_decay": (0, math.inf),
+  "optimizer.beta_1": (0, 1),
+  "optimizer.beta_2": (0, 1),
+  "training.seed": (0, 2**31),
+}
+
+
+def _check_range(path: str, value: Any) -> None:
+  if isinstance(value, bool) or not isinstance(value, int | float):
+    return
+  if path in _RANGES:
+    low, high = _RANGES[path]
+    if not low <= value < high:
+      rule = f"at least {low} and below {high}"
+      raise errors.InputError(f"{path}={value} must be {rule}.")
+  elif not 0 < value < math.inf:
+    raise errors.InputError(f"{path}={value} must be above 0 and finite.")

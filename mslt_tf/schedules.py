@@ -1,0 +1,212 @@
+"""Training methods as lists of stages.
+
+A stage is a stretch of training at a fixed depth; a schedule is the tuple of
+the stages of a run. Baseline, progressive stacking and multi-stage layerwise
+training differ in nothing else.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+
+from mslt_tf import errors
+
+# Gong et al. 2019 train for 50k, 70k and 280k steps.
+GONG_STAGE_SHARES = (0.125, 0.175, 0.7)
+# "Progressively Stacking 2.0" retrains all layers in its last 200k of 1M steps.
+MSLT_RETRAINING_SHARE = 0.2
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+  """One stage of a run.
+
+  Attributes:
+    num_layers: Encoder layers of the model in this stage.
+    num_steps: Optimizer updates made in this stage.
+    source_layers: For each layer, bottom first, the layer of the stage before
+      that it starts as a copy of, or `None` for a random initialisation. In the
+      first stage of a run all are `None`.
+    num_frozen_layers: The lowest layers that only run forward.
+    freeze_embeddings: Whether word (and with them the tied output matrix),
+      position and segment embeddings and their layer norm only run forward.
+  """
+
+  num_layers: int
+  num_steps: int
+  source_layers: tuple[int | None, ...]
+  num_frozen_layers: int = 0
+  freeze_embeddings: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+  """The stages of a run, in order. Raises `InputError` if they do not fit."""
+
+  stages: tuple[Stage, ...]
+
+  def __post_init__(self):
+    if not self.stages:
+      raise errors.InputError(
+        "stages=[] holds no stage; at least one is needed."
+      )
+    num_layers_before = None
+    for number, stage in enumerate(self.stages, start=1):
+      _check_stage(stage, number, num_layers_before)
+      num_layers_before = stage.num_layers
+
+  @property
+  def num_steps(self) -> int:
+    return self.stage_ends[-1]
+
+  @property
+  def stage_ends(self) -> tuple[int, ...]:
+    """The run's step count at which each stage is finished."""
+    return tuple(itertools.accumulate(stage.num_steps for stage in self.stages))
+
+  @property
+  def stage_starts(self) -> tuple[int, ...]:
+    """The run's step count at which each stage begins."""
+    return (0, *self.stage_ends[:-1])
+
+
+def baseline(num_layers: int, num_steps: int) -> Schedule:
+  """Returns the ordinary schedule: all layers, all steps, one stage."""
+  return Schedule((Stage(num_layers, num_steps, (None,) * num_layers),))
+
+
+def progressive_stacking(
+  num_layers: int,
+  num_steps: int,
+  *,
+  stage_shares: Sequence[float] = GONG_STAGE_SHARES,
+) -> Schedule:
+  """Returns the schedule of progressive stacking (Gong et al. 2019).
+
+  Every stage doubles the model by putting a copy of all its layers on top, and
+  trains everything.
+
+  Args:
+    num_layers: Depth of the last stage; divisible by 2 once per growth.
+    num_steps: Steps of the whole run.
+    stage_shares: The share of the steps that each stage gets; sums to 1.
+  """
+  num_growths = len(stage_shares) - 1
+  depth, remainder = divmod(num_layers, 2 ** max(num_growths, 0))
+  if remainder or not depth:
+    raise errors.InputError(
+      f"num_layers={num_layers} cannot be reached by doubling"
+      f" {num_growths} times; it must be a multiple of {2**num_growths}."
+    )
+  stages = []
+  source_layers: tuple[int | None, ...] = (None,) * depth
+  for steps in _split_steps(num_steps, stage_shares):
+    stages.append(Stage(len(source_layers), steps, source_layers))
+    source_layers = tuple(range(len(source_layers))) * 2
+  return Schedule(tuple(stages))
+
+
+def mslt(
+  num_layers: int,
+  num_steps: int,
+  *,
+  num_growing_stages: int,
+  retraining_share: float = MSLT_RETRAINING_SHARE,
+) -> Schedule:
+  """Returns multi-stage layerwise training ("Progressively Stacking 2.0").
+
+  Stage 1 trains N/k layers. Each of the stages 2 to k puts N/k layers on top,
+  copies of the top N/k, and trains only those and the heads. A last stage
+  retrains everything.
+
+  Args:
+    num_layers: N, the depth of the finished model.
+    num_steps: Steps of the whole run, retraining included.
+    num_growing_stages: k; divides `num_layers`.
+    retraining_share: Share of the steps in the last stage, where everything is
+      trained; 0 leaves that stage out. The rest is split evenly.
+  """
+  if num_growing_stages < 1 or num_layers % num_growing_stages:
+    raise errors.InputError(
+      f"num_layers={num_layers} is not divisible by"
+      f" num_growing_stages={num_growing_stages}."
+    )
+  if not 0 <= retraining_share < 1:
+    raise errors.InputError(
+      f"retraining_share={retraining_share} must be at least 0 and below 1."
+    )
+  added = num_layers // num_growing_stages
+  shares = [(1 - retraining_share) / num_growing_stages] * num_growing_stages
+  *growing_steps, retraining_steps = _split_steps(
+    num_steps, [*shares, retraining_share]
+  )
+  stages = [Stage(added, growing_steps[0], (None,) * added)]
+  for steps in growing_steps[1:]:
+    before = stages[-1].num_layers
+    stages.append(
+      Stage(
+        num_layers=before + added,
+        num_steps=steps,
+        source_layers=(*range(before), *range(before - added, before)),
+        num_frozen_layers=before,
+        freeze_embeddings=True,
+      )
+    )
+  if retraining_share:
+    stages.append(Stage(num_layers, retraining_steps, tuple(range(num_layers))))
+  return Schedule(tuple(stages))
+
+
+def _split_steps(num_steps: int, shares: Sequence[float]) -> list[int]:
+  """Returns the steps of each stage; borders are rounded, the sum is kept."""
+  if not shares or any(share < 0 for share in shares):
+    raise errors.InputError(
+      f"stage_shares={list(shares)} must be one or more shares of at least 0."
+    )
+  if abs(sum(shares) - 1) > 1e-6:
+    raise errors.InputError(
+      f"stage_shares={list(shares)} sum to {sum(shares):g}; the rule is 1."
+    )
+  borders = [round(num_steps * end) for end in itertools.accumulate(shares)]
+  return [end - start for start, end in itertools.pairwise([0, *borders])]
+
+
+def _check_stage(stage: Stage, number: int, num_layers_before: int | None):
+  """Raises `InputError` if a stage is impossible after the one before it."""
+  where = f"stage {number}: "
+  if stage.num_layers < 1:
+    raise errors.InputError(
+      f"{where}num_layers={stage.num_layers} must be at least 1."
+    )
+  if stage.num_steps < 1:
+    raise errors.InputError(
+      f"{where}num_steps={stage.num_steps} must be at least 1."
+    )
+  if len(stage.source_layers) != stage.num_layers:
+    raise errors.InputError(
+      f"{where}source_layers={list(stage.source_layers)} names"
+      f" {len(stage.source_layers)} layers; num_layers={stage.num_layers}."
+    )
+  for source in stage.source_layers:
+    if source is None:
+      continue
+    if num_layers_before is None:
+      raise errors.InputError(
+        f"{where}source layer {source} does not exist; no stage comes before."
+      )
+    if not 0 <= source < num_layers_before:
+      raise errors.InputError(
+        f"{where}source layer {source} does not exist; the stage before has"
+        f" layers 0 to {num_layers_before - 1}."
+      )
+  if not 0 <= stage.num_frozen_layers <= stage.num_layers:
+    raise errors.InputError(
+      f"{where}num_frozen_layers={stage.num_frozen_layers} must be between 0"
+      f" and num_layers={stage.num_layers}."
+    )
+  if stage.num_frozen_layers and not stage.freeze_embeddings:
+    raise errors.InputError(
+      f"{where}freeze_embeddings=false with num_frozen_layers="
+      f"{stage.num_frozen_layers}: no gradient reaches embeddings below frozen"
+      " layers."
+    )
