@@ -1,0 +1,172 @@
+"""BERT for pre-training, with its lower part frozen where a stage says so.
+
+Letters: B batch, S sequence, P predictions, D hidden, V vocabulary.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from mslt_tf.models import dropout as dropout_lib
+from mslt_tf.models import encoder
+from mslt_tf.models import heads
+
+
+@dataclasses.dataclass(frozen=True)
+class Outputs:
+  """What a forward pass yields.
+
+  Attributes:
+    hidden_states: Of the embeddings and of every layer, each [B, S, D].
+    pooled: [B, D].
+    masked_lm_logits: [B, P, V].
+    next_sentence_logits: [B, 2].
+  """
+
+  hidden_states: list[tf.Tensor]
+  pooled: tf.Tensor
+  masked_lm_logits: tf.Tensor
+  next_sentence_logits: tf.Tensor
+
+
+class Bert(tf.keras.Model):
+  """The encoder and both pre-training heads of one stage.
+
+  The frozen part is outside backpropagation: its layers are `trainable=False`,
+  a `stop_gradient` stands above it and on the tied output matrix, and it runs
+  as at inference unless `dropout_when_frozen`.
+  """
+
+  def __init__(
+    self,
+    *,
+    vocab_size: int,
+    hidden_size: int,
+    num_layers: int,
+    num_heads: int,
+    intermediate_size: int,
+    max_positions: int = 512,
+    num_segments: int = 2,
+    activation: str = "gelu_tanh",
+    hidden_dropout: float = 0.1,
+    attention_dropout: float = 0.1,
+    initializer_range: float = 0.02,
+    num_frozen_layers: int = 0,
+    freeze_embeddings: bool = False,
+    dropout_when_frozen: bool = False,
+    seed: int = 0,
+  ):
+    """Makes all weights; their values depend on `seed` and their names."""
+    super().__init__(name="model")
+    common: dict[str, Any] = {
+      "initializer_range": initializer_range,
+      "seed": seed,
+    }
+    self.num_frozen_layers = num_frozen_layers
+    self.freeze_embeddings = freeze_embeddings
+    self.dropout_when_frozen = dropout_when_frozen
+    self.embeddings = encoder.Embeddings(
+      vocab_size=vocab_size,
+      hidden_size=hidden_size,
+      max_positions=max_positions,
+      num_segments=num_segments,
+      dropout_rate=hidden_dropout,
+      **common,
+    )
+    self.encoder_layers = [
+      encoder.EncoderLayer(
+        index=index,
+        hidden_size=hidden_size,
+        num_heads=num_heads,
+        intermediate_size=intermediate_size,
+        activation=activation,
+        hidden_dropout=hidden_dropout,
+        attention_dropout=attention_dropout,
+        **common,
+      )
+      for index in range(num_layers)
+    ]
+    self.pooler = heads.Pooler(hidden_size=hidden_size, **common)
+    self.masked_lm_head = heads.MaskedLMHead(
+      vocab_size=vocab_size,
+      hidden_size=hidden_size,
+      activation=activation,
+      **common,
+    )
+    self.next_sentence_head = heads.NextSentenceHead(
+      hidden_size=hidden_size, **common
+    )
+    self.embeddings.trainable = not freeze_embeddings
+    for layer in self.encoder_layers[:num_frozen_layers]:
+      layer.trainable = False
+
+  def call(
+    self,
+    features: Mapping[str, tf.Tensor],
+    dropout: dropout_lib.Dropout | None = None,
+  ) -> Outputs:
+    """Runs forward.
+
+    Args:
+      features: `input_ids`, `input_mask`, `segment_ids` [B, S] and
+        `masked_lm_positions` [B, P].
+      dropout: Where masks come from; `None` runs as at inference.
+    """
+    frozen_dropout = dropout if self.dropout_when_frozen else None
+    score_bias = encoder.attention_bias(features["input_mask"])
+    hidden = self.embeddings(
+      features["input_ids"],
+      features["segment_ids"],
+      frozen_dropout if self.freeze_embeddings else dropout,
+    )
+    word_embeddings = tf.convert_to_tensor(self.embeddings.word_embeddings)
+    if self.freeze_embeddings:
+      hidden = tf.stop_gradient(hidden)
+      word_embeddings = tf.stop_gradient(word_embeddings)
+    hidden_states = [hidden]
+    for index, layer in enumerate(self.encoder_layers):
+      is_frozen = index < self.num_frozen_layers
+      hidden = layer(
+        hidden, score_bias, frozen_dropout if is_frozen else dropout
+      )
+      if is_frozen:
+        hidden = tf.stop_gradient(hidden)
+      hidden_states.append(hidden)
+    pooled = self.pooler(hidden)
+    return Outputs(
+      hidden_states=hidden_states,
+      pooled=pooled,
+      masked_lm_logits=self.masked_lm_head(
+        hidden, features["masked_lm_positions"], word_embeddings
+      ),
+      next_sentence_logits=self.next_sentence_head(pooled),
+    )
+
+
+def pretraining_sums(
+  outputs: Outputs, features: Mapping[str, tf.Tensor]
+) -> dict[str, tuple[tf.Tensor, tf.Tensor]]:
+  """Returns losses and accuracies as (sum, count) pairs of scalars.
+
+  Keys: `mlm_loss` and `mlm_accuracy` count predictions of weight 1,
+  `nsp_loss` and `nsp_accuracy` count examples. Quotients of sums over many
+  batches or devices are the exact means.
+  """
+  weights = features["masked_lm_weights"]  # [B, P]
+  labels = features["next_sentence_labels"]  # [B]
+  mlm_loss, mlm_right = heads.classification_sums(
+    outputs.masked_lm_logits, features["masked_lm_ids"], weights
+  )
+  ones = tf.ones_like(labels, tf.float32)
+  nsp_loss, nsp_right = heads.classification_sums(
+    outputs.next_sentence_logits, labels, ones
+  )
+  num_predictions, num_examples = tf.reduce_sum(weights), tf.reduce_sum(ones)
+  return {
+    "mlm_loss": (mlm_loss, num_predictions),
+    "mlm_accuracy": (mlm_right, num_predictions),
+    "nsp_loss": (nsp_loss, num_examples),
+    "nsp_accuracy": (nsp_right, num_examples),
+  }

@@ -1,0 +1,206 @@
+"""BERT's embeddings and encoder layers.
+
+Letters: B batch, S sequence, D hidden, N heads, H head size (D / N), F
+intermediate. Every weight has the name and shape of Google's published BERT
+checkpoints.
+"""
+
+import zlib
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from mslt_tf.models import dropout as dropout_lib
+
+LAYER_NORM_EPSILON = 1e-12  # As in the original BERT.
+# Added to the attention score of a padding token: its weight underflows to 0.
+MASKED_SCORE = -10_000.0
+DROPOUTS_PER_LAYER = 3
+
+ACTIVATIONS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
+  "gelu_tanh": lambda x: tf.nn.gelu(x, approximate=True),
+  "gelu_exact": lambda x: tf.nn.gelu(x, approximate=False),
+}
+
+
+class NamedWeights(tf.keras.layers.Layer):
+  """A layer whose weights are named in full and initialised by their names.
+
+  A weight's initial value depends on the seed and its name alone, not on which
+  other weights exist.
+  """
+
+  def __init__(self, *, prefix: str, initializer_range: float, seed: int):
+    super().__init__(name=prefix.rsplit("/", maxsplit=1)[-1])
+    self._prefix = prefix
+    self._initializer_range = initializer_range
+    self._seed = seed
+
+  def _matrix(self, name: str, shape: list[int]) -> tf.Variable:
+    full_name = f"{self._prefix}/{name}"
+    return self.add_weight(
+      name=full_name,
+      shape=shape,
+      initializer=tf.keras.initializers.TruncatedNormal(
+        stddev=self._initializer_range,
+        seed=zlib.crc32(f"{self._seed}:{full_name}".encode()) & 0x7FFFFFFF,
+      ),
+    )
+
+  def _vector(self, name: str, size: int, value: str = "zeros") -> tf.Variable:
+    return self.add_weight(
+      name=f"{self._prefix}/{name}", shape=[size], initializer=value
+    )
+
+  def _dense(self, name: str, inputs: int, outputs: int) -> list[tf.Variable]:
+    kernel = self._matrix(f"{name}/kernel", [inputs, outputs])
+    return [kernel, self._vector(f"{name}/bias", outputs)]
+
+  def _layer_norm(self, name: str, size: int) -> list[tf.Variable]:
+    gamma = self._vector(f"{name}/gamma", size, "ones")
+    return [gamma, self._vector(f"{name}/beta", size)]
+
+
+def dense(inputs: tf.Tensor, kernel, bias) -> tf.Tensor:
+  """Returns inputs [M, I] times kernel [I, O] plus bias [O]."""
+  return tf.nn.bias_add(tf.matmul(inputs, kernel), bias)
+
+
+def layer_norm(inputs: tf.Tensor, gamma, beta) -> tf.Tensor:
+  """Normalises the last axis of inputs [..., D] to mean 0 and variance 1."""
+  mean, variance = tf.nn.moments(inputs, axes=[-1], keepdims=True)
+  return tf.nn.batch_normalization(
+    inputs, mean, variance, beta, gamma, LAYER_NORM_EPSILON
+  )
+
+
+def attention_bias(input_mask: tf.Tensor) -> tf.Tensor:
+  """Turns a mask [B, S], 0 for padding, into a score bias [B, 1, 1, S]."""
+  is_padding = 1.0 - tf.cast(input_mask, tf.float32)
+  return (is_padding * MASKED_SCORE)[:, tf.newaxis, tf.newaxis, :]
+
+
+class Embeddings(NamedWeights):
+  """Sum of word, position and segment embeddings, normalised."""
+
+  def __init__(
+    self,
+    *,
+    vocab_size: int,
+    hidden_size: int,
+    max_positions: int,
+    num_segments: int,
+    dropout_rate: float,
+    initializer_range: float,
+    seed: int,
+  ):
+    super().__init__(
+      prefix="bert/embeddings", initializer_range=initializer_range, seed=seed
+    )
+    self._dropout_rate = dropout_rate
+    self.word_embeddings = self._matrix(
+      "word_embeddings", [vocab_size, hidden_size]
+    )
+    self.position_embeddings = self._matrix(
+      "position_embeddings", [max_positions, hidden_size]
+    )
+    self.segment_embeddings = self._matrix(
+      "token_type_embeddings", [num_segments, hidden_size]
+    )
+    self.norm = self._layer_norm("LayerNorm", hidden_size)
+
+  def call(
+    self,
+    input_ids: tf.Tensor,  # [B, S]
+    segment_ids: tf.Tensor,  # [B, S]
+    dropout: dropout_lib.Dropout | None,
+  ) -> tf.Tensor:
+    length = tf.shape(input_ids)[1]
+    embedded = tf.gather(self.word_embeddings, input_ids)  # [B, S, D]
+    embedded += self.position_embeddings[tf.newaxis, :length]
+    embedded += tf.gather(self.segment_embeddings, segment_ids)
+    embedded = layer_norm(embedded, *self.norm)
+    if dropout is not None:
+      embedded = dropout(embedded, self._dropout_rate, 0)
+    return embedded
+
+
+class EncoderLayer(NamedWeights):
+  """Self-attention and feed-forward network, each with residual and norm."""
+
+  def __init__(
+    self,
+    *,
+    index: int,
+    hidden_size: int,
+    num_heads: int,
+    intermediate_size: int,
+    activation: str,
+    hidden_dropout: float,
+    attention_dropout: float,
+    initializer_range: float,
+    seed: int,
+  ):
+    super().__init__(
+      prefix=f"bert/encoder/layer_{index}",
+      initializer_range=initializer_range,
+      seed=seed,
+    )
+    d = hidden_size
+    self._hidden_size, self._num_heads = hidden_size, num_heads
+    self._activation = ACTIVATIONS[activation]
+    self._hidden_dropout = hidden_dropout
+    self._attention_dropout = attention_dropout
+    self._first_site = 1 + index * DROPOUTS_PER_LAYER
+    self.query = self._dense("attention/self/query", d, d)
+    self.key = self._dense("attention/self/key", d, d)
+    self.value = self._dense("attention/self/value", d, d)
+    self.attention_output = self._dense("attention/output/dense", d, d)
+    self.attention_norm = self._layer_norm("attention/output/LayerNorm", d)
+    self.intermediate = self._dense("intermediate/dense", d, intermediate_size)
+    self.output_dense = self._dense("output/dense", intermediate_size, d)
+    self.output_norm = self._layer_norm("output/LayerNorm", d)
+
+  def call(
+    self,
+    hidden: tf.Tensor,  # [B, S, D]
+    score_bias: tf.Tensor,  # [B, 1, 1, S]
+    dropout: dropout_lib.Dropout | None,
+  ) -> tf.Tensor:
+    """Returns the layer's output [B, S, D]; no dropout where it is `None`."""
+
+    def drop(tensor, rate, site):
+      if dropout is None:
+        return tensor
+      return dropout(tensor, rate, self._first_site + site)
+
+    shape = tf.shape(hidden)
+    # The CPU's matrix product is at its best on plain matrices.
+    flat = tf.reshape(hidden, [-1, self._hidden_size])  # [BS, D]
+    context = self._attend(flat, shape, score_bias, drop)  # [BS, D]
+    attended = drop(
+      dense(context, *self.attention_output), self._hidden_dropout, 1
+    )
+    flat = layer_norm(flat + attended, *self.attention_norm)
+    inner = self._activation(dense(flat, *self.intermediate))  # [BS, F]
+    outer = drop(dense(inner, *self.output_dense), self._hidden_dropout, 2)
+    flat = layer_norm(flat + outer, *self.output_norm)
+    return tf.reshape(flat, shape)
+
+  def _attend(self, flat, shape, score_bias, drop):
+    head_size = self._hidden_size // self._num_heads
+    # One product instead of three; the weights stay three tensors, since
+    # LAMB's trust ratio is per tensor.
+    kernels, biases = zip(self.query, self.key, self.value, strict=True)
+    heads = dense(flat, tf.concat(kernels, 1), tf.concat(biases, 0))
+    heads = tf.reshape(
+      heads, [shape[0], shape[1], 3, self._num_heads, head_size]
+    )
+    heads = tf.transpose(heads, [2, 0, 3, 1, 4])  # [3, B, N, S, H]
+    query, key, value = tf.unstack(heads)
+    scores = tf.matmul(query, key, transpose_b=True)  # [B, N, S, S]
+    scores = scores * head_size**-0.5 + score_bias
+    weights = drop(tf.nn.softmax(scores), self._attention_dropout, 0)
+    context = tf.matmul(weights, value)  # [B, N, S, H]
+    context = tf.transpose(context, [0, 2, 1, 3])  # [B, S, N, H]
+    return tf.reshape(context, [-1, self._hidden_size])

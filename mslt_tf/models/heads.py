@@ -1,0 +1,98 @@
+"""BERT's two pre-training heads, and their losses as sums over examples.
+
+Letters: B batch, P predictions, D hidden, V vocabulary.
+"""
+
+import tensorflow as tf
+
+from mslt_tf.models import encoder
+
+
+class MaskedLMHead(encoder.NamedWeights):
+  """Transform, layer norm and product with the word embeddings, plus a bias."""
+
+  def __init__(
+    self,
+    *,
+    vocab_size: int,
+    hidden_size: int,
+    activation: str,
+    initializer_range: float,
+    seed: int,
+  ):
+    super().__init__(
+      prefix="cls/predictions", initializer_range=initializer_range, seed=seed
+    )
+    self._activation = encoder.ACTIVATIONS[activation]
+    self.transform = self._dense("transform/dense", hidden_size, hidden_size)
+    self.norm = self._layer_norm("transform/LayerNorm", hidden_size)
+    self.output_bias = self._vector("output_bias", vocab_size)
+
+  def call(
+    self,
+    hidden: tf.Tensor,  # [B, S, D]
+    positions: tf.Tensor,  # [B, P]
+    word_embeddings: tf.Tensor,  # [V, D]
+  ) -> tf.Tensor:
+    """Returns the logits [B, P, V] at the masked positions.
+
+    The tied table is an argument, not an attribute: Keras would otherwise count
+    it among the head's trainable variables in a stage that freezes it.
+    """
+    vocab_size, hidden_size = word_embeddings.shape
+    masked = tf.gather(hidden, positions, batch_dims=1)  # [B, P, D]
+    masked = tf.reshape(masked, [-1, hidden_size])  # [BP, D]
+    masked = self._activation(encoder.dense(masked, *self.transform))
+    masked = encoder.layer_norm(masked, *self.norm)
+    logits = tf.matmul(masked, word_embeddings, transpose_b=True)  # [BP, V]
+    logits = tf.nn.bias_add(logits, self.output_bias)
+    return tf.reshape(logits, [-1, positions.shape[1], vocab_size])
+
+
+class Pooler(encoder.NamedWeights):
+  """Dense layer and tanh over the hidden state of `[CLS]`."""
+
+  def __init__(self, *, hidden_size: int, initializer_range: float, seed: int):
+    super().__init__(
+      prefix="bert/pooler", initializer_range=initializer_range, seed=seed
+    )
+    self.dense = self._dense("dense", hidden_size, hidden_size)
+
+  def call(self, hidden: tf.Tensor) -> tf.Tensor:
+    """Returns the pooled state [B, D] of hidden states [B, S, D]."""
+    return tf.tanh(encoder.dense(hidden[:, 0], *self.dense))
+
+
+class NextSentenceHead(encoder.NamedWeights):
+  """Two logits of the pooled state; the second says: a random next sentence."""
+
+  def __init__(self, *, hidden_size: int, initializer_range: float, seed: int):
+    super().__init__(
+      prefix="cls/seq_relationship",
+      initializer_range=initializer_range,
+      seed=seed,
+    )
+    self.output_weights = self._matrix("output_weights", [2, hidden_size])
+    self.output_bias = self._vector("output_bias", 2)
+
+  def call(self, pooled: tf.Tensor) -> tf.Tensor:
+    """Returns the logits [B, 2] of pooled states [B, D]."""
+    logits = tf.matmul(pooled, self.output_weights, transpose_b=True)
+    return tf.nn.bias_add(logits, self.output_bias)
+
+
+def classification_sums(
+  logits: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+  """Returns the summed loss and the number of right answers, both scalars.
+
+  Args:
+    logits: [..., C].
+    labels: Whole numbers [...], the right classes.
+    weights: [...], 1 for what counts and 0 for padding.
+  """
+  logits = tf.cast(logits, tf.float32)
+  losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+  is_right = tf.argmax(logits, -1, output_type=labels.dtype) == labels
+  num_right = tf.reduce_sum(tf.cast(is_right, tf.float32) * weights)
+  return tf.reduce_sum(losses * weights), num_right
