@@ -1,0 +1,467 @@
+"""Pre-training of BERT by a schedule of stages, from config to summary."""
+
+import dataclasses
+import math
+import os
+import platform
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from mslt_tf import config as config_lib
+from mslt_tf import errors
+from mslt_tf import growth
+from mslt_tf import plan
+from mslt_tf.data import input_pipeline
+from mslt_tf.models import bert
+from mslt_tf.models import dropout as dropout_lib
+from mslt_tf.models import weights
+from mslt_tf.optimization import lamb
+from mslt_tf.optimization import learning_rates
+from mslt_tf.training import loop
+from mslt_tf.training import metrics
+from mslt_tf.training import run_directory
+
+LOSSES = ("mlm_loss", "nsp_loss")
+# Held-out results of a finished stage.
+RESULTS = (
+  "step",
+  "eval_mlm_loss",
+  "eval_mlm_accuracy",
+  "eval_nsp_loss",
+  "eval_nsp_accuracy",
+)
+# A fresh model guesses: MLM loss near ln V, NSP loss near ln 2. Farther off
+# than this, in nats, and something is wrong with the data or the weights.
+FRESH_LOSS_TOLERANCE = {"mlm_loss": 1.0, "nsp_loss": 0.5}
+
+
+def run(
+  config: config_lib.Config,
+  workdir: str,
+  *,
+  max_seconds: float = math.inf,
+  started: float | None = None,
+) -> bool:
+  """Pre-trains, from where `workdir` stands to the last step.
+
+  Args:
+    config: The run.
+    workdir: Where it writes; a second call with the same config goes on there.
+    max_seconds: Stops with a checkpoint after so much wall time.
+    started: `time.monotonic()` at the start of the process; by default now.
+
+  Returns:
+    Whether the run is finished.
+
+  Raises:
+    InputError: For data or a workdir that do not fit the config.
+  """
+  started = time.monotonic() if started is None else started
+  if config.training.deterministic:
+    tf.config.experimental.enable_op_determinism()
+  data = input_pipeline.open_data(config.data.directory)
+  input_pipeline.check(
+    data,
+    vocab_size=config.model.vocab_size,
+    lower_case=config.model.lower_case,
+    sequence_length=config.data.sequence_length,
+    max_predictions=config.data.max_predictions,
+  )
+  identity = config_lib.identity(config)
+  identity["data"]["fingerprint"] = data.fingerprint
+  directory = run_directory.claim(workdir, identity)
+  directory.write_text("config.yaml", config_lib.to_yaml(config))
+  stages = plan.place_stages(config.schedule)
+  clock = metrics.Clock(started)
+  for stage in stages:
+    if directory.is_finished(stage.number):
+      results = directory.read_results(stage.number)
+      clock.resume(
+        wall_seconds=results["wall_seconds"],
+        train_seconds=results["train_seconds"],
+      )
+      continue
+    stage_run = _StageRun(
+      config=config,
+      data=data,
+      directory=directory,
+      stage=stage,
+      clock=clock,
+      deadline=started + max_seconds,
+    )
+    is_finished = stage_run.run()
+    _write_summary(config, data, directory, clock)
+    if not is_finished:
+      return False
+  return True
+
+
+def make_model(config: config_lib.Config, stage: plan.PlacedStage) -> bert.Bert:
+  """Returns a freshly initialised model of the stage's depth."""
+  model = config.model
+  return bert.Bert(
+    vocab_size=model.vocab_size,
+    hidden_size=model.hidden_size,
+    num_layers=stage.stage.num_layers,
+    num_heads=model.num_heads,
+    intermediate_size=model.intermediate_size,
+    max_positions=model.max_positions,
+    num_segments=model.num_segments,
+    activation=model.activation,
+    hidden_dropout=model.hidden_dropout,
+    attention_dropout=model.attention_dropout,
+    initializer_range=model.initializer_range,
+    num_frozen_layers=stage.stage.num_frozen_layers,
+    freeze_embeddings=stage.stage.freeze_embeddings,
+    dropout_when_frozen=model.dropout_when_frozen,
+    seed=config.training.seed,
+  )
+
+
+def make_learning_rate(
+  config: config_lib.Config, stage: plan.PlacedStage
+) -> learning_rates.LearningRate:
+  """Returns the learning rate as a function of the run's step."""
+  peak = config.optimizer.peak_learning_rate
+  warmup_steps = config.optimizer.warmup_steps
+  num_steps = config.schedule.num_steps
+  if config.optimizer.curve == "run":
+    return learning_rates.over_run(
+      peak=peak, warmup_steps=warmup_steps, num_steps=num_steps
+    )
+  return learning_rates.over_stage(
+    peak=peak,
+    warmup_steps=warmup_steps,
+    stage_starts=config.schedule.stage_starts,
+    num_steps=num_steps,
+    stage_index=stage.number - 1,
+  )
+
+
+def make_optimizer(
+  config: config_lib.Config, learning_rate: Callable[[], tf.Tensor]
+) -> lamb.Lamb:
+  """Returns an optimizer without state."""
+  optimizer = config.optimizer
+  return lamb.make(
+    learning_rate,
+    weight_decay=optimizer.weight_decay,
+    beta_1=optimizer.beta_1,
+    beta_2=optimizer.beta_2,
+    epsilon=optimizer.epsilon,
+    adapt_norms_and_biases=optimizer.adapt_norms_and_biases,
+  )
+
+
+class _StageRun:
+  """One stage, from the file of the stage before to its own."""
+
+  def __init__(
+    self,
+    *,
+    config: config_lib.Config,
+    data: input_pipeline.Data,
+    directory: run_directory.RunDirectory,
+    stage: plan.PlacedStage,
+    clock: metrics.Clock,
+    deadline: float,
+  ):
+    self._config = config
+    self._data = data
+    self._directory = directory
+    self._stage = stage
+    self._clock = clock
+    self._deadline = deadline
+    self._longest_loop = 0.0
+    self._model = make_model(config, stage)
+    self._variables = self._model.trainable_variables
+    self._step = tf.Variable(stage.start, dtype=tf.int64)
+    # A batch makes an update; the counts part where an update is skipped.
+    self._batch_index = tf.Variable(stage.start, dtype=tf.int64)
+    self._learning_rate = make_learning_rate(config, stage)
+    self._optimizer = make_optimizer(
+      config, lambda: self._learning_rate(self._step)
+    )
+    self._untouched_state = self._fill()
+    self._checkpoints = tf.train.CheckpointManager(
+      tf.train.Checkpoint(
+        model=self._model,
+        optimizer=self._optimizer,
+        step=self._step,
+        batch_index=self._batch_index,
+        clock=clock,
+      ),
+      directory.checkpoints(stage.number),
+      max_to_keep=config.training.keep_checkpoints,
+      step_counter=self._step,
+    )
+    self._eval_results: dict[str, float] = {}
+    self._seconds_per_step = math.nan
+    self._is_traced = False
+
+  def run(self) -> bool:
+    """Trains to the stage's end; returns whether that was reached."""
+    config, stage = self._config, self._stage
+    is_resumed = self._restore()
+    step = int(self._step)
+    logging.info(
+      "%s%s",
+      plan.describe_stage(stage, len(config.schedule.stages)),
+      f"; resuming at step {step:,}" if is_resumed else "",
+    )
+    self._log = metrics.MetricsLog(
+      jsonl_path=self._directory.metrics(stage.number),
+      event_dir=self._directory.tensorboard,
+      step=step,
+    )
+    self._steps = loop.TrainingSteps(
+      compute_sums=self._sums_in_training,
+      losses=LOSSES,
+      variables=self._variables,
+      optimizer=self._optimizer,
+      clip_norm=config.optimizer.clip_norm,
+      step=self._step,
+      batch_index=self._batch_index,
+      use_xla=_use_xla(config),
+    )
+    self._evaluation = loop.Evaluation(
+      lambda features: bert.pretraining_sums(self._model(features), features),
+      input_pipeline.heldout_batches(
+        self._data,
+        batch_size=config.training.eval_batch_size,
+        max_examples=config.training.eval_examples,
+      ),
+    )
+    self._iterator = iter(
+      input_pipeline.train_batches(
+        self._data,
+        batch_size=config.data.batch_size,
+        seed=config.training.seed,
+        first_batch=int(self._batch_index),
+      )
+    )
+    is_finished = loop.run(
+      step=step,
+      last_step=stage.end,
+      intervals=loop.Intervals(
+        steps_per_loop=config.training.steps_per_loop,
+        evaluate=config.training.eval_interval,
+        save=config.training.checkpoint_interval,
+      ),
+      train=self._train,
+      evaluate=self._evaluate,
+      save=self._save,
+      should_stop=self._should_stop,
+    )
+    if is_finished:
+      self._finish()
+    self._log.close()
+    return is_finished
+
+  def _fill(self) -> dict[str, np.ndarray]:
+    """Grows the weights of the stage before into the model.
+
+    Returns:
+      Optimizer state that this stage takes over and may not touch.
+    """
+    before = {}
+    if self._stage.number > 1:
+      before = self._directory.read_stage(self._stage.number - 1)
+    fresh = weights.to_arrays(self._model)
+    arrays = growth.grow(before, self._stage.stage.source_layers, fresh=fresh)
+    weights.fill(self._model, arrays)
+    state = {name: array for name, array in arrays.items() if name not in fresh}
+    self._optimizer.prepare(self._variables, state)
+    return state
+
+  def _restore(self) -> bool:
+    """Restores the stage's latest checkpoint, if there is one."""
+    latest = self._checkpoints.latest_checkpoint
+    if latest is None:
+      return False
+    try:
+      status = self._checkpoints.checkpoint.restore(latest)
+      status.assert_existing_objects_matched()
+    except (tf.errors.OpError, AssertionError, ValueError) as error:
+      reason = str(error).splitlines()[0]
+      raise errors.InputError(
+        f"{latest}: the checkpoint cannot be restored: {reason}"
+      ) from error
+    return True
+
+  def _save(self) -> None:
+    self._clock.tick()
+    self._checkpoints.save(checkpoint_number=self._step)
+
+  def _should_stop(self) -> bool:
+    # The next loop has to end before the deadline, too.
+    return time.monotonic() + self._longest_loop > self._deadline
+
+  def _sums_in_training(self, features, batch_index) -> loop.Sums:
+    dropout = dropout_lib.Dropout(self._config.training.seed, batch_index)
+    return bert.pretraining_sums(self._model(features, dropout), features)
+
+  def _train(self, num_steps: int) -> None:
+    start = time.monotonic()
+    try:
+      means = self._steps(self._iterator, num_steps)
+    except tf.errors.DataLossError as error:
+      damage = input_pipeline.find_damage(self._data)
+      raise errors.InputError(damage or str(error).splitlines()[0]) from error
+    seconds = time.monotonic() - start
+    step = int(self._step)
+    for name in LOSSES:
+      if not math.isfinite(means[name]):
+        raise errors.InputError(
+          f"step {step}: {name} is {means[name]}; a lower"
+          " optimizer.peak_learning_rate may help."
+        )
+    record = {
+      "step": step,
+      "batch_index": int(self._batch_index),
+      "stage": self._stage.number,
+      "num_layers": self._stage.stage.num_layers,
+      **means,
+      # Of the last update, which took the run from step - 1 to step.
+      "learning_rate": float(self._learning_rate(self._step - 1)),
+      "trust_ratio": float(self._optimizer.mean_trust_ratio(self._variables)),
+    }
+    if self._is_traced:
+      self._clock.add_train_seconds(seconds)
+      self._longest_loop = max(self._longest_loop, seconds)
+      self._seconds_per_step = seconds / num_steps
+      batch_size = self._config.data.batch_size
+      record["examples_per_second"] = batch_size * num_steps / seconds
+    self._is_traced = True
+    record["train_seconds"] = self._clock.train_seconds
+    record["wall_seconds"] = self._clock.wall_seconds
+    self._log.write("train", record)
+    self._warn_if_not_fresh(step, means)
+    logging.info("%s", self._progress_line(record))
+
+  def _evaluate(self) -> None:
+    means = self._evaluation()
+    self._eval_results = {f"eval_{name}": mean for name, mean in means.items()}
+    record = {
+      "step": int(self._step),
+      "stage": self._stage.number,
+      "num_layers": self._stage.stage.num_layers,
+      **means,
+      "train_seconds": self._clock.train_seconds,
+      "wall_seconds": self._clock.wall_seconds,
+    }
+    self._log.write("eval", record)
+    logging.info(
+      "step %s  held-out: mlm loss %.3f (accuracy %.3f)  nsp loss %.3f"
+      " (accuracy %.3f)",
+      f"{int(self._step):,}",
+      means["mlm_loss"],
+      means["mlm_accuracy"],
+      means["nsp_loss"],
+      means["nsp_accuracy"],
+    )
+
+  def _finish(self) -> None:
+    """Writes the stage's file."""
+    arrays = weights.to_arrays(self._model)
+    if self._config.optimizer.state_at_growth == "carried":
+      arrays |= self._untouched_state
+      arrays |= self._optimizer.state(self._variables)
+    self._directory.finish_stage(
+      self._stage.number,
+      arrays=arrays,
+      results={
+        "step": self._stage.end,
+        **self._eval_results,
+        "train_seconds": self._clock.train_seconds,
+        "wall_seconds": self._clock.wall_seconds,
+      },
+    )
+
+  def _warn_if_not_fresh(self, step: int, means: dict[str, float]) -> None:
+    if step != 1:
+      return
+    expected = {
+      "mlm_loss": math.log(self._config.model.vocab_size),
+      "nsp_loss": math.log(2),
+    }
+    for name, value in expected.items():
+      if abs(means[name] - value) > FRESH_LOSS_TOLERANCE[name]:
+        logging.warning(
+          "%s of the first batch is %.2f; a fresh model's is near %.2f. Check"
+          " the data and model.initializer_range.",
+          name,
+          means[name],
+          value,
+        )
+
+  def _progress_line(self, record: dict[str, Any]) -> str:
+    stages = self._config.schedule.stages
+    remaining = plan.remaining_steps(self._config, record["step"])
+    eta = "?"
+    if math.isfinite(self._seconds_per_step):
+      eta = metrics.format_duration(remaining * self._seconds_per_step)
+    return (
+      f"step {record['step']:,}/{self._config.schedule.num_steps:,}"
+      f"  stage {self._stage.number}/{len(stages)}"
+      f"  mlm {record['mlm_loss']:.3f} ({record['mlm_accuracy']:.3f})"
+      f"  nsp {record['nsp_loss']:.3f} ({record['nsp_accuracy']:.3f})"
+      f"  lr {record['learning_rate']:.2e}"
+      f"  {record.get('examples_per_second', math.nan):.1f} examples/s"
+      f"  ETA {eta}"
+    )
+
+
+def _use_xla(config: config_lib.Config) -> bool:
+  if config.training.xla == "auto":
+    return bool(
+      tf.config.list_logical_devices("GPU")
+      or tf.config.list_logical_devices("TPU")
+    )
+  return config.training.xla == "on"
+
+
+def _write_summary(
+  config: config_lib.Config,
+  data: input_pipeline.Data,
+  directory: run_directory.RunDirectory,
+  clock: metrics.Clock,
+) -> None:
+  """Writes how the run stands after its last finished stage."""
+  finished = [
+    {
+      "stage": stage.number,
+      **dataclasses.asdict(stage.stage),
+      **directory.read_results(stage.number),
+    }
+    for stage in plan.place_stages(config.schedule)
+    if directory.is_finished(stage.number)
+  ]
+  last = {name: finished[-1][name] for name in RESULTS} if finished else {}
+  directory.write_json(
+    "summary.json",
+    {
+      "is_finished": len(finished) == len(config.schedule.stages),
+      "num_steps": config.schedule.num_steps,
+      **last,
+      "wall_seconds": clock.wall_seconds,
+      "train_seconds": clock.train_seconds,
+      "unigram_mlm_loss": data.unigram_mlm_loss,
+      "stages": finished,
+      "config": config_lib.to_dict(config),
+      "versions": {
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+      },
+      "machine": {
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "devices": [device.name for device in tf.config.list_logical_devices()],
+      },
+    },
+  )

@@ -1,0 +1,140 @@
+"""Metrics of a run: JSON lines, TensorBoard events and the progress line."""
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from mslt_tf import errors
+
+
+class MetricsLog:
+  """Writes records to a stage's `metrics.jsonl` and to TensorBoard.
+
+  A record is a flat mapping with a `step`; its numbers become scalars named
+  `<kind>/<key>` at that step.
+  """
+
+  def __init__(self, *, jsonl_path: str, event_dir: str, step: int):
+    """Opens both for a stage that goes on from `step`.
+
+    Records of later steps, left by a run that was killed after its last
+    checkpoint, are dropped: these steps are about to be made again.
+    """
+    self._jsonl_path = jsonl_path
+    tf.io.gfile.makedirs(os.path.dirname(jsonl_path))
+    _drop_lines_after(jsonl_path, step)
+    _drop_events_after(event_dir, step)
+    self._writer = tf.summary.create_file_writer(event_dir)
+
+  def write(self, kind: str, record: Mapping[str, Any]) -> None:
+    with tf.io.gfile.GFile(self._jsonl_path, "a") as file:
+      file.write(json.dumps({"kind": kind, **record}) + "\n")
+    with self._writer.as_default(step=record["step"]):
+      for key, value in record.items():
+        if key != "step" and isinstance(value, int | float):
+          tf.summary.scalar(f"{kind}/{key}", value)
+    self._writer.flush()
+
+  def close(self) -> None:
+    self._writer.close()
+
+
+class Clock(tf.Module):
+  """Seconds that a run has taken, over all its starts.
+
+  Part of every checkpoint. What a killed run did after its last checkpoint is
+  thrown away, and its time is not counted.
+  """
+
+  def __init__(self, started: float):
+    """Starts at `started`, a reading of `time.monotonic()`."""
+    super().__init__()
+    self._started = started
+    self._wall_seconds = tf.Variable(0.0, dtype=tf.float64)
+    self._train_seconds = tf.Variable(0.0, dtype=tf.float64)
+
+  @property
+  def wall_seconds(self) -> float:
+    """Everything."""
+    return float(self._wall_seconds) + time.monotonic() - self._started
+
+  @property
+  def train_seconds(self) -> float:
+    """Steps alone: no tracing, no first step of a stage, no saving."""
+    return float(self._train_seconds)
+
+  def resume(self, *, wall_seconds: float, train_seconds: float) -> None:
+    """Goes on from what an earlier start has taken."""
+    self._wall_seconds.assign(wall_seconds)
+    self._train_seconds.assign(train_seconds)
+
+  def add_train_seconds(self, seconds: float) -> None:
+    self._train_seconds.assign_add(seconds)
+
+  def tick(self) -> None:
+    """Moves the time up to now into the variable that a checkpoint holds."""
+    self._wall_seconds.assign(self.wall_seconds)
+    self._started = time.monotonic()
+
+
+def read(path: str) -> list[dict[str, Any]]:
+  """Returns the records of a `metrics.jsonl`, whole lines only."""
+  records = []
+  with tf.io.gfile.GFile(path) as file:
+    for number, line in enumerate(file, start=1):
+      if not line.endswith("\n"):
+        break  # A kill cut the last line off.
+      try:
+        records.append(json.loads(line))
+      except ValueError as error:
+        raise errors.InputError(
+          f"{path}:{number}: not JSON: {error}"
+        ) from error
+  return records
+
+
+def format_duration(seconds: float) -> str:
+  """Returns hours, minutes and seconds such as `1:02:03` or `2:03`."""
+  minutes, seconds = divmod(round(seconds), 60)
+  hours, minutes = divmod(minutes, 60)
+  if hours:
+    return f"{hours}:{minutes:02}:{seconds:02}"
+  return f"{minutes}:{seconds:02}"
+
+
+def _drop_lines_after(path: str, step: int) -> None:
+  if not tf.io.gfile.exists(path):
+    return
+  kept = [record for record in read(path) if record["step"] <= step]
+  with tf.io.gfile.GFile(path + ".unfinished", "w") as file:
+    file.write("".join(json.dumps(record) + "\n" for record in kept))
+  tf.io.gfile.rename(path + ".unfinished", path, overwrite=True)
+
+
+def _drop_events_after(directory: str, step: int) -> None:
+  """Rewrites event files without the events of later steps."""
+  for path in tf.io.gfile.glob(os.path.join(directory, "events.out.tfevents*")):
+    kept, is_whole = [], True
+    for serialized in _whole_records(path):
+      event = tf.compat.v1.Event.FromString(serialized)
+      if event.step <= step:
+        kept.append(serialized)
+      else:
+        is_whole = False
+    if is_whole:
+      continue
+    with tf.io.TFRecordWriter(path + ".unfinished") as writer:
+      for serialized in kept:
+        writer.write(serialized)
+    tf.io.gfile.rename(path + ".unfinished", path, overwrite=True)
+
+
+def _whole_records(path: str):
+  try:
+    yield from tf.data.TFRecordDataset(path).as_numpy_iterator()
+  except tf.errors.DataLossError:
+    pass  # A kill cut the last event off.

@@ -1,0 +1,190 @@
+"""Where a run writes: its identity, its stages' files and its summary.
+
+workdir/
+  identity.json          what may not change between two starts
+  config.yaml            the resolved config of the last start
+  summary.json           how the run stands
+  tensorboard/           event files
+  stage_1/
+    metrics.jsonl        a line for every log and every evaluation
+    checkpoints/         of the unfinished stage
+    results.json         times and held-out metrics at the stage's end
+    weights.index        the stage's file; it exists, the stage is finished
+    weights.data-00000-of-00001
+  stage_2/ ...
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from mslt_tf import errors
+
+_DATA_SUFFIX = ".data-00000-of-00001"
+
+
+@dataclasses.dataclass(frozen=True)
+class RunDirectory:
+  """The files of one run. Stages count from 1, as in the paper."""
+
+  path: str
+
+  @property
+  def tensorboard(self) -> str:
+    return os.path.join(self.path, "tensorboard")
+
+  def stage(self, number: int) -> str:
+    return os.path.join(self.path, f"stage_{number}")
+
+  def checkpoints(self, number: int) -> str:
+    return os.path.join(self.stage(number), "checkpoints")
+
+  def metrics(self, number: int) -> str:
+    return os.path.join(self.stage(number), "metrics.jsonl")
+
+  def is_finished(self, number: int) -> bool:
+    return tf.io.gfile.exists(self._weights(number) + ".index")
+
+  def finish_stage(
+    self,
+    number: int,
+    *,
+    arrays: Mapping[str, np.ndarray],
+    results: Mapping[str, Any],
+  ) -> None:
+    """Writes the stage's file, from then on the stage is finished.
+
+    A kill at any moment leaves either no stage file or a whole one.
+    """
+    self.write_json(f"stage_{number}/results.json", results)
+    names = sorted(arrays)
+    prefix = self._weights(number)
+    unfinished = prefix + ".unfinished"
+    tf.raw_ops.SaveV2(
+      prefix=unfinished,
+      tensor_names=names,
+      shape_and_slices=[""] * len(names),
+      tensors=[arrays[name] for name in names],
+    )
+    for suffix in (_DATA_SUFFIX, ".index"):  # The index last.
+      tf.io.gfile.rename(unfinished + suffix, prefix + suffix, overwrite=True)
+    # A finished stage is never entered again.
+    if tf.io.gfile.exists(self.checkpoints(number)):
+      tf.io.gfile.rmtree(self.checkpoints(number))
+
+  def read_stage(self, number: int) -> dict[str, np.ndarray]:
+    """Returns the arrays of a finished stage by name."""
+    prefix = self._weights(number)
+    try:
+      reader = tf.train.load_checkpoint(prefix)
+      names = reader.get_variable_to_shape_map()
+      return {name: reader.get_tensor(name) for name in names}
+    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+      reason = str(error).splitlines()[0]
+      raise errors.InputError(
+        f"{prefix}.index: the stage's file cannot be read: {reason}"
+      ) from error
+
+  def read_results(self, number: int) -> dict[str, Any]:
+    return self.read_json(f"stage_{number}/results.json")
+
+  def read_json(self, name: str) -> Any:
+    """Returns a file's content. Raises `InputError` if it is no JSON."""
+    path = os.path.join(self.path, name)
+    try:
+      with tf.io.gfile.GFile(path) as file:
+        return json.load(file)
+    except (ValueError, tf.errors.OpError) as error:
+      reason = str(error).splitlines()[0]
+      raise errors.InputError(f"{path} cannot be read: {reason}") from error
+
+  def write_json(self, name: str, content: Any) -> None:
+    self.write_text(name, json.dumps(content, indent=2) + "\n")
+
+  def write_text(self, name: str, text: str) -> None:
+    """Writes a file such that a reader sees the old or the new one."""
+    path = os.path.join(self.path, name)
+    tf.io.gfile.makedirs(os.path.dirname(path))
+    with tf.io.gfile.GFile(path + ".unfinished", "w") as file:
+      file.write(text)
+    tf.io.gfile.rename(path + ".unfinished", path, overwrite=True)
+
+  def _weights(self, number: int) -> str:
+    return os.path.join(self.stage(number), "weights")
+
+
+def claim(workdir: str, identity: Mapping[str, Any]) -> RunDirectory:
+  """Opens a workdir for the run of this identity.
+
+  The list `identity["schedule"]["stages"]` of a finished run may get longer:
+  that continues the run.
+
+  Raises:
+    InputError: Where the workdir holds another run; names the first field that
+      differs and both values.
+  """
+  directory = RunDirectory(workdir)
+  name = "identity.json"
+  if tf.io.gfile.exists(os.path.join(workdir, name)):
+    held = directory.read_json(name)
+    difference = _first_difference(held, identity)
+    if difference and not _continues(directory, held, identity):
+      field, there, here = difference
+      raise errors.InputError(
+        f"{workdir} holds another run: {field} is {there} there and {here}"
+        " here; use another --workdir or the same config."
+      )
+    if not difference:
+      return directory
+  elif tf.io.gfile.exists(workdir) and not tf.io.gfile.isdir(workdir):
+    raise errors.InputError(f"--workdir={workdir} is a file, not a directory.")
+  directory.write_json(name, identity)
+  return directory
+
+
+def _continues(
+  directory: RunDirectory, held: Any, wanted: Mapping[str, Any]
+) -> bool:
+  """Whether `wanted` is the held run, finished, with stages put behind it."""
+  try:
+    held_stages = held["schedule"]["stages"]
+  except (KeyError, TypeError):
+    return False
+  count = len(held_stages)
+  shortened = {
+    **wanted,
+    "schedule": {"stages": wanted["schedule"]["stages"][:count]},
+  }
+  return not _first_difference(held, shortened) and directory.is_finished(count)
+
+
+def _first_difference(
+  held: Any, wanted: Any, path: str = ""
+) -> tuple[str, Any, Any] | None:
+  """Returns the path and both values of the first field that differs."""
+  if isinstance(held, Mapping) and isinstance(wanted, Mapping):
+    pairs = [
+      (key, held.get(key), wanted.get(key)) for key in {**held, **wanted}
+    ]
+  elif (
+    isinstance(held, list)
+    and isinstance(wanted, list)
+    and len(held) == len(wanted)
+  ):
+    pairs = [
+      (index, *both)
+      for index, both in enumerate(zip(held, wanted, strict=True))
+    ]
+  else:
+    return (path, held, wanted) if held != wanted else None
+  for key, there, here in pairs:
+    inner = f"{path}[{key}]" if isinstance(key, int) else f"{path}.{key}"
+    difference = _first_difference(there, here, inner.lstrip("."))
+    if difference:
+      return difference
+  return None
