@@ -10,6 +10,7 @@ Text is UTF-8, with or without a byte order mark, with LF or CRLF. Bytes that
 are no UTF-8 become U+FFFD and are counted.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import re
@@ -25,6 +26,7 @@ FORMATS = ("auto", "sentences", "prose")
 
 _DETECTION_BYTES = 1 << 18
 _DETECTION_LINES = 500  # Their sentences are counted, which takes 0.1 s.
+_MAX_PROSE_BYTES = 1 << 28  # Read at once; a long novel has 4 MB.
 _HASH_BYTES = 1 << 22
 _SENTENCE_END = re.compile(r"[.!?:;…][\"'”’)\]]*$")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -60,11 +62,15 @@ def find_files(patterns: Sequence[str]) -> list[str]:
 
 
 def fingerprint(files: Sequence[str]) -> str:
-  """Returns the sha256 of the files' contents, whatever they are called."""
+  """Returns the sha256 of the files' contents, whatever they are called.
+
+  Raises:
+    errors.InputError: a file that cannot be read.
+  """
   digest = hashlib.sha256()
   for path in files:
-    digest.update(b"%d\n" % tf.io.gfile.stat(path).length)
-    with tf.io.gfile.GFile(path, "rb") as file:
+    with _reported(path), tf.io.gfile.GFile(path, "rb") as file:
+      digest.update(b"%d\n" % tf.io.gfile.stat(path).length)
       while chunk := file.read(_HASH_BYTES):
         digest.update(chunk)
   return digest.hexdigest()
@@ -84,17 +90,13 @@ def read(
     )
   for path in files:
     file_format = input_format
-    try:
+    with _reported(path):
       if file_format == "auto":
         file_format = detect_format(_head(path))
       if file_format == "prose":
         yield from _read_prose(path)
       else:
         yield from _read_sentences(path)
-    except tf.errors.OpError as error:
-      raise errors.InputError(
-        f"input={path!r} cannot be read: {error.message}"
-      ) from error
 
 
 def detect_format(text: str) -> str:
@@ -134,7 +136,24 @@ def split_sentences(paragraph: str) -> list[str]:
   return [sentence for sentence in sentences if sentence]
 
 
+@contextlib.contextmanager
+def _reported(path: str) -> Iterator[None]:
+  """Turns a failure to read `path` into an `errors.InputError`."""
+  try:
+    yield
+  except tf.errors.OpError as error:
+    raise errors.InputError(
+      f"input={path!r} cannot be read: {error.message}"
+    ) from error
+
+
 def _read_prose(path: str) -> Iterator[Document]:
+  num_bytes = tf.io.gfile.stat(path).length
+  if num_bytes > _MAX_PROSE_BYTES:
+    raise errors.InputError(
+      f"input={path!r} has {num_bytes} bytes; a file of prose is one document,"
+      f" of at most {_MAX_PROSE_BYTES}."
+    )
   with tf.io.gfile.GFile(path, "rb") as file:
     text, num_undecodable = _decode(file.read().removeprefix(_BYTE_ORDER_MARK))
   sentences = []

@@ -14,19 +14,13 @@ B batch.
 """
 
 import dataclasses
-import hashlib
-import json
-import os
-from typing import TypeGuard
 
 import numpy as np
 import tensorflow as tf
 
 from mslt_tf import errors
 from mslt_tf.data import features
-
-MANIFEST_FILE = "manifest.json"
-FORMAT_VERSION = 1
+from mslt_tf.data import manifest
 
 _BLOCKS_PER_WINDOW = 16
 _READ_BUFFER_BYTES = 1 << 18  # About one block.
@@ -34,125 +28,13 @@ _READ_BUFFER_BYTES = 1 << 18  # About one block.
 _ALGORITHM = "philox"
 
 
-@dataclasses.dataclass(frozen=True)
-class Shard:
-  path: str
-  num_examples: int
-  block_offsets: tuple[int, ...]  # in bytes
-
-
-@dataclasses.dataclass(frozen=True)
-class Split:
-  num_documents: int
-  num_sentences: int
-  num_tokens: int
-  num_examples: int
-  shards: tuple[Shard, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Data:
-  """A data set as its manifest describes it; made by `open_data`."""
-
-  directory: str
-  fingerprint: str  # sha256 of the manifest, for the identity of a run
-  sequence_length: int
-  max_predictions: int
-  lower_case: bool
-  vocab_file: str
-  vocab_size: int
-  vocab_sha256: str
-  unigram_mlm_loss: float  # of the held-out predictions, in nats
-  records_per_block: int
-  train: Split
-  heldout: Split
-
-
-def open_data(directory: str) -> Data:
-  """Reads and checks the manifest of a data set.
-
-  Raises:
-    errors.InputError: there is no complete data set in `directory`, its
-      manifest is malformed, or a file is missing or has another size.
-  """
-  path = os.path.join(directory, MANIFEST_FILE)
-  if not tf.io.gfile.isdir(directory):
-    raise errors.InputError(f"data directory {directory!r} does not exist.")
-  if not tf.io.gfile.exists(path):
-    raise errors.InputError(
-      f"data directory {directory!r} has no {MANIFEST_FILE}: the data set is"
-      " not there or was not built to its end."
-    )
-  with tf.io.gfile.GFile(path, "rb") as file:
-    content = file.read()
-  try:
-    manifest = json.loads(content)
-  except ValueError as error:
-    raise errors.InputError(f"{path!r} is not JSON: {error}") from error
-  fields = _Fields(manifest, path, "")
-  version = fields.integer("format_version")
-  if version != FORMAT_VERSION:
-    raise errors.InputError(
-      f"{path!r}: format_version={version}, but this program reads"
-      f" {FORMAT_VERSION}."
-    )
-  records_per_block = fields.integer("records_per_block", least=1)
-  vocab = fields.mapping("vocab")
-  vocab_file = os.path.join(directory, vocab.file_name("file"))
-  if not tf.io.gfile.exists(vocab_file):
-    raise errors.InputError(f"vocabulary {vocab_file!r} is missing.")
-  splits = fields.mapping("splits")
-  return Data(
-    directory=directory,
-    fingerprint=hashlib.sha256(content).hexdigest(),
-    sequence_length=fields.integer("sequence_length", least=1),
-    max_predictions=fields.integer("max_predictions", least=1),
-    lower_case=fields.boolean("lower_case"),
-    vocab_file=vocab_file,
-    vocab_size=vocab.integer("size", least=1),
-    vocab_sha256=vocab.string("sha256"),
-    unigram_mlm_loss=fields.number("unigram_mlm_loss"),
-    records_per_block=records_per_block,
-    train=_split(splits.mapping("train"), directory, records_per_block),
-    heldout=_split(splits.mapping("heldout"), directory, records_per_block),
-  )
-
-
-def check(
-  data: Data,
-  *,
-  vocab_size: int | None = None,
-  sequence_length: int | None = None,
-  max_predictions: int | None = None,
-  lower_case: bool | None = None,
-) -> None:
-  """Compares the data with what a model expects; None expects nothing.
-
-  Raises:
-    errors.InputError: they differ.
-  """
-  expected = {
-    "vocab_size": vocab_size,
-    "sequence_length": sequence_length,
-    "max_predictions": max_predictions,
-    "lower_case": lower_case,
-  }
-  for name, value in expected.items():
-    found = getattr(data, name)
-    if value is not None and value != found:
-      raise errors.InputError(
-        f"{name}={value}, but the data in {data.directory!r} has"
-        f" {name}={found}."
-      )
-
-
 def train_batches(
-  data: Data, *, batch_size: int, seed: int, first_batch: int = 0
+  data: manifest.Data, *, batch_size: int, seed: int, first_batch: int = 0
 ) -> tf.data.Dataset:
   """Returns the endless stream of training batches from `first_batch` on.
 
   Args:
-    data: what `open_data` returned.
+    data: what `manifest.open_data` returned.
     batch_size: B.
     seed: of the order.
     first_batch: index of the first batch, 0 at the beginning of training.
@@ -202,12 +84,12 @@ def train_batches(
 
 
 def heldout_batches(
-  data: Data, *, batch_size: int, max_examples: int | None = None
+  data: manifest.Data, *, batch_size: int, max_examples: int | None = None
 ) -> tf.data.Dataset:
   """Returns the held-out batches, in file order.
 
   Args:
-    data: what `open_data` returned.
+    data: what `manifest.open_data` returned.
     batch_size: B; the last batch may be shorter.
     max_examples: how many examples there are at most.
 
@@ -224,7 +106,7 @@ def heldout_batches(
   return _parsed(dataset.batch(batch_size), data)
 
 
-def find_damage(data: Data) -> str | None:
+def find_damage(data: manifest.Data) -> str | None:
   """Reads every record; returns the first damaged shard, or None."""
   for split in (data.train, data.heldout):
     for shard in split.shards:
@@ -246,7 +128,7 @@ class _Blocks:
   counts: np.ndarray
 
   @classmethod
-  def of(cls, split: Split, records_per_block: int) -> "_Blocks":
+  def of(cls, split: manifest.Split, records_per_block: int) -> "_Blocks":
     paths, offsets, counts = [], [], []
     for shard in split.shards:
       for index, offset in enumerate(shard.block_offsets):
@@ -305,7 +187,7 @@ def _read_blocks(
   return dataset.get_single_element()
 
 
-def _parsed(dataset: tf.data.Dataset, data: Data) -> tf.data.Dataset:
+def _parsed(dataset: tf.data.Dataset, data: manifest.Data) -> tf.data.Dataset:
   dataset = dataset.map(
     lambda serialized: features.parse_batch(
       serialized,
@@ -345,114 +227,3 @@ def _fold(seed: tf.Tensor, value: tf.Tensor | int) -> tf.Tensor:
 def _check_batch_size(batch_size: int) -> None:
   if batch_size < 1:
     raise errors.InputError(f"batch_size={batch_size} is below 1.")
-
-
-def _split(fields: "_Fields", directory: str, records_per_block: int) -> Split:
-  shards = tuple(
-    _shard(shard, directory, records_per_block)
-    for shard in fields.mappings("shards")
-  )
-  num_examples = fields.integer("num_examples", least=1)
-  if num_examples != sum(shard.num_examples for shard in shards):
-    raise fields.error("num_examples", "is not the sum over the shards")
-  return Split(
-    num_documents=fields.integer("num_documents"),
-    num_sentences=fields.integer("num_sentences"),
-    num_tokens=fields.integer("num_tokens"),
-    num_examples=num_examples,
-    shards=shards,
-  )
-
-
-def _shard(fields: "_Fields", directory: str, records_per_block: int) -> Shard:
-  path = os.path.join(directory, fields.file_name("file"))
-  num_bytes = fields.integer("bytes")
-  try:
-    found = tf.io.gfile.stat(path).length
-  except tf.errors.NotFoundError as error:
-    raise errors.InputError(f"shard {path!r} is missing.") from error
-  if found != num_bytes:
-    raise errors.InputError(
-      f"shard {path!r} has {found} bytes instead of {num_bytes}: it was cut"
-      " off or changed."
-    )
-  num_examples = fields.integer("num_examples")
-  offsets = fields.integers("block_offsets")
-  if len(offsets) != -(-num_examples // records_per_block):
-    raise fields.error("block_offsets", "is not one for each block")
-  if list(offsets) != sorted(set(offsets)) or any(
-    not 0 <= offset < num_bytes for offset in offsets
-  ):
-    raise fields.error("block_offsets", "is not increasing within the shard")
-  return Shard(path, num_examples, offsets)
-
-
-class _Fields:
-  """Typed access to a JSON object; errors name the file and the field."""
-
-  def __init__(self, value: object, path: str, place: str):
-    if not isinstance(value, dict):
-      raise errors.InputError(
-        f"{path!r}: {place or 'the manifest'} is not an object."
-      )
-    self._value = value
-    self._path = path
-    self._place = place
-
-  def error(self, name: str, rule: str) -> errors.InputError:
-    value = str(self._value.get(name, "nothing"))[:40]
-    return errors.InputError(
-      f"{self._path!r}: {self._place}{name}={value} {rule}."
-    )
-
-  def integer(self, name: str, *, least: int = 0) -> int:
-    value = self._value.get(name)
-    if not _is_integer(value) or value < least:
-      raise self.error(name, f"is not a whole number of at least {least}")
-    return value
-
-  def integers(self, name: str) -> tuple[int, ...]:
-    values = self._value.get(name)
-    if not isinstance(values, list) or not all(map(_is_integer, values)):
-      raise self.error(name, "is not a list of whole numbers")
-    return tuple(values)
-
-  def number(self, name: str) -> float:
-    value = self._value.get(name)
-    if not _is_integer(value) and not isinstance(value, float):
-      raise self.error(name, "is not a number")
-    return float(value)
-
-  def boolean(self, name: str) -> bool:
-    value = self._value.get(name)
-    if not isinstance(value, bool):
-      raise self.error(name, "is not true or false")
-    return value
-
-  def string(self, name: str) -> str:
-    value = self._value.get(name)
-    if not isinstance(value, str) or not value:
-      raise self.error(name, "is not a string")
-    return value
-
-  def file_name(self, name: str) -> str:
-    value = self.string(name)
-    if os.path.basename(value) != value:
-      raise self.error(name, "is not the name of a file beside the manifest")
-    return value
-
-  def mapping(self, name: str) -> "_Fields":
-    return _Fields(self._value.get(name), self._path, f"{self._place}{name}.")
-
-  def mappings(self, name: str) -> list["_Fields"]:
-    values = self._value.get(name)
-    if not isinstance(values, list) or not values:
-      raise self.error(name, "is not a list")
-    return [
-      _Fields(value, self._path, f"{self._place}{name}[{index}].")
-      for index, value in enumerate(values)
-    ]
-
-
-def _is_integer(value: object) -> TypeGuard[int]:
-  return isinstance(value, int) and not isinstance(value, bool)

@@ -14,7 +14,7 @@ import collections
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -34,6 +34,7 @@ MASK = "[MASK]"
 SPECIAL_TOKENS = (PADDING, UNKNOWN, CLS, SEP, MASK)
 CONTINUATION = "##"
 
+_MAX_BYTES = 1 << 26  # Of a file; the largest in use have about 10 MB.
 _BATCH_SENTENCES = 4096
 _MAX_CHARACTERS = 1000  # The learner's default; Latin text needs about 100.
 _MIN_COUNT = 2  # A piece seen once says nothing about other text.
@@ -75,10 +76,18 @@ def load(path: str) -> Vocabulary:
     errors.InputError: no such file, or not a vocabulary of BERT.
   """
   try:
+    num_bytes = tf.io.gfile.stat(path).length
+    if num_bytes > _MAX_BYTES:
+      raise errors.InputError(
+        f"vocab={path!r} has {num_bytes} bytes; a vocabulary has at most"
+        f" {_MAX_BYTES}."
+      )
     with tf.io.gfile.GFile(path, "rb") as file:
       text = file.read().decode("utf-8")
   except tf.errors.OpError as error:
-    raise errors.InputError(f"vocab={path!r} cannot be read.") from error
+    raise errors.InputError(
+      f"vocab={path!r} cannot be read: {error.message}"
+    ) from error
   except UnicodeDecodeError as error:
     raise errors.InputError(f"vocab={path!r} is not UTF-8 text.") from error
   # Not `splitlines`, which also splits at characters that are tokens.
@@ -87,7 +96,7 @@ def load(path: str) -> Vocabulary:
     tokens.pop()
   if not tokens:
     raise errors.InputError(f"vocab={path!r} is empty.")
-  missing = [token for token in SPECIAL_TOKENS if token not in set(tokens)]
+  missing = [token for token in SPECIAL_TOKENS if token not in tokens]
   if missing:
     raise errors.InputError(f"vocab={path!r} has no {' '.join(missing)}.")
   if tokens[0] != PADDING:
@@ -135,10 +144,10 @@ def learn(word_counts: collections.Counter, *, vocab_size: int) -> Vocabulary:
     errors.InputError: `vocab_size` cannot hold the special tokens and every
       character of the words.
   """
-  # Short of room, rare characters become [UNK] rather than take it all.
-  max_characters = min(_MAX_CHARACTERS, max(100, vocab_size // 10))
   if not word_counts:
     raise errors.InputError("the input has no words to learn from.")
+  # Short of room, rare characters become [UNK] rather than take it all.
+  max_characters = min(_MAX_CHARACTERS, max(100, vocab_size // 10))
   learned = _learn_at_least(
     # The result has at least 95 % of the size asked for, and what is too
     # much is cut below: so no place stays empty for the learner's slack.
@@ -222,7 +231,7 @@ def _learn_at_least(
     upper *= 4
 
 
-def _batches(sentences: Iterable[str]):
+def _batches(sentences: Iterable[str]) -> Iterator[list[str]]:
   batch = []
   for sentence in sentences:
     batch.append(sentence)

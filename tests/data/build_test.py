@@ -73,7 +73,8 @@ def _build(corpus, directory, **kwargs) -> build.Result:
     num_shards=3,
     seed=7,
   )
-  return build.build([corpus], str(directory), **(arguments | kwargs))
+  settings = build.Settings(**(arguments | kwargs))
+  return build.build([corpus], str(directory), settings)
 
 
 def _digests(directory) -> dict[str, str]:
@@ -283,19 +284,6 @@ def test_the_unigram_loss_is_that_of_the_training_frequencies(
     if weight
   ]
   assert loss == pytest.approx(np.mean(losses), rel=1e-9)
-
-
-def test_block_offsets_point_at_every_256th_record(tmp_path):
-  records = [bytes([index % 251]) * (index % 7) for index in range(600)]
-  path = str(tmp_path / "shard")
-  shard = build._write_shard(path, records)
-  content = pathlib.Path(path).read_bytes()
-  assert shard["num_examples"] == 600
-  assert shard["bytes"] == len(content)
-  # A record is its length in 8 bytes, 4 of checksum, data, 4 of checksum.
-  for index, offset in zip((0, 256, 512), shard["block_offsets"], strict=True):
-    length = int.from_bytes(content[offset : offset + 8], "little")
-    assert content[offset + 12 : offset + 12 + length] == records[index]
 
 
 def test_the_same_command_again_does_nothing(corpus, tmp_path):

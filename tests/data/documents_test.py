@@ -137,3 +137,11 @@ def test_the_fingerprint_is_of_content_and_not_of_names(tmp_path):
   assert documents.fingerprint([first, second]) != documents.fingerprint(
     [third, fourth]
   )
+
+
+def test_a_file_too_large_for_one_document_is_not_read(tmp_path):
+  path = tmp_path / "dump.txt"
+  with open(path, "wb") as file:
+    file.truncate(1 << 32)  # A sparse file takes no room.
+  with pytest.raises(errors.InputError, match=r"dump.txt' has 4294967296"):
+    list(documents.read([str(path)], input_format="prose"))

@@ -1,19 +1,18 @@
 """Batches come in an order that depends on seed and batch index alone."""
 
-import dataclasses
 import hashlib
 import itertools
 import json
-import os
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from mslt_tf import errors
-from mslt_tf.data import build
 from mslt_tf.data import features
 from mslt_tf.data import input_pipeline
+from mslt_tf.data import manifest
+from mslt_tf.data import shards
 
 NUM_EXAMPLES = 107
 # Most end in a short block, so that windows differ in size.
@@ -34,19 +33,21 @@ def _example(index: int) -> bytes:
   )
 
 
-def _write_data(directory, monkeypatch) -> None:
-  monkeypatch.setattr(build, "RECORDS_PER_BLOCK", BLOCK)
-  shards = []
+def _write_data(directory) -> None:
+  train = []
   start = 0
   for index, size in enumerate(SHARD_SIZES):
     name = f"train-{index}.tfrecord"
     records = [_example(place) for place in range(start, start + size)]
-    shard = build._write_shard(str(directory / name), records)
-    shards.append({"file": name, **shard})
+    shard = shards.write_shard(
+      str(directory / name), records, records_per_block=BLOCK
+    )
+    train.append({"file": name, **shard})
     start += size
-  heldout = build._write_shard(
+  heldout = shards.write_shard(
     str(directory / "heldout.tfrecord"),
     [_example(index) for index in range(500, 511)],
+    records_per_block=BLOCK,
   )
   counts = {"num_documents": 2, "num_sentences": 3, "num_tokens": 4}
   (directory / "vocab.txt").write_text("[PAD]\n")
@@ -61,7 +62,7 @@ def _write_data(directory, monkeypatch) -> None:
         "records_per_block": BLOCK,
         "unigram_mlm_loss": 5.5,
         "splits": {
-          "train": {"num_examples": NUM_EXAMPLES, "shards": shards, **counts},
+          "train": {"num_examples": NUM_EXAMPLES, "shards": train, **counts},
           "heldout": {
             "num_examples": 11,
             "shards": [{"file": "heldout.tfrecord", **heldout}],
@@ -74,14 +75,14 @@ def _write_data(directory, monkeypatch) -> None:
 
 
 @pytest.fixture
-def directory(tmp_path, monkeypatch):
-  _write_data(tmp_path, monkeypatch)
+def directory(tmp_path):
+  _write_data(tmp_path)
   return tmp_path
 
 
 @pytest.fixture
-def data(directory) -> input_pipeline.Data:
-  return input_pipeline.open_data(str(directory))
+def data(directory) -> manifest.Data:
+  return manifest.open_data(str(directory))
 
 
 def _indices(dataset: tf.data.Dataset, num_batches: int) -> list[list[int]]:
@@ -184,80 +185,6 @@ def test_heldout_batches_are_in_file_order_and_end(data):
   assert _indices(dataset, 99) == [[500, 501, 502, 503], [504]]
 
 
-def test_the_manifest_is_read(data, directory):
-  assert data.vocab_size == 1234
-  assert data.lower_case is True
-  assert data.unigram_mlm_loss == 5.5
-  assert data.train.num_examples == NUM_EXAMPLES
-  assert data.heldout.num_documents == 2
-  content = (directory / "manifest.json").read_bytes()
-  assert data.fingerprint == hashlib.sha256(content).hexdigest()
-
-
-def test_a_missing_directory_or_manifest_is_an_error(tmp_path):
-  with pytest.raises(errors.InputError, match=r"nowhere' does not exist"):
-    input_pipeline.open_data(str(tmp_path / "nowhere"))
-  with pytest.raises(errors.InputError, match=r"has no manifest.json"):
-    input_pipeline.open_data(str(tmp_path))
-
-
-@pytest.mark.parametrize(
-  "place, value, message",
-  [
-    (["format_version"], 2, "format_version=2"),
-    (["sequence_length"], "128", "sequence_length=128 is not a whole number"),
-    (["max_predictions"], None, "max_predictions=None"),
-    (["lower_case"], 1, "lower_case=1 is not true or false"),
-    (["vocab"], [], "vocab. is not an object"),
-    (["vocab", "size"], True, "vocab.size=True"),
-    (["vocab", "file"], "../vocab.txt", "vocab.file"),
-    (["unigram_mlm_loss"], "low", "unigram_mlm_loss=low"),
-    (["splits", "train", "shards"], {}, "splits.train.shards"),
-    (["splits", "train", "num_examples"], 9, "num_examples=9 is not the sum"),
-    (["splits", "heldout", "shards", 0, "block_offsets"], [0], "block_offsets"),
-    (
-      ["splits", "heldout", "shards", 0, "block_offsets"],
-      [0, 9, 9, 12],
-      "not increasing",
-    ),
-  ],
-)
-def test_a_malformed_manifest_is_an_error_that_names_the_field(
-  directory, place, value, message
-):
-  path = directory / "manifest.json"
-  manifest = json.loads(path.read_text())
-  parent = manifest
-  for key in place[:-1]:
-    parent = parent[key]
-  parent[place[-1]] = value
-  path.write_text(json.dumps(manifest))
-  with pytest.raises(errors.InputError, match=message) as raised:
-    input_pipeline.open_data(str(directory))
-  assert str(path) in str(raised.value)
-
-
-@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff"])
-def test_a_manifest_that_is_no_json_object_is_an_error(directory, content):
-  (directory / "manifest.json").write_bytes(content)
-  with pytest.raises(errors.InputError, match=r"manifest.json"):
-    input_pipeline.open_data(str(directory))
-
-
-def test_a_cut_off_shard_is_an_error_that_names_it(directory):
-  path = directory / "train-1.tfrecord"
-  path.write_bytes(path.read_bytes()[:-5])
-  with pytest.raises(errors.InputError, match=r"train-1.tfrecord.*cut off"):
-    input_pipeline.open_data(str(directory))
-
-
-@pytest.mark.parametrize("name", ["train-1.tfrecord", "vocab.txt"])
-def test_a_missing_file_is_an_error_that_names_it(directory, name):
-  os.remove(directory / name)
-  with pytest.raises(errors.InputError, match=rf"{name}' is missing"):
-    input_pipeline.open_data(str(directory))
-
-
 def test_a_damaged_record_is_noticed_and_its_file_found(directory, data):
   assert input_pipeline.find_damage(data) is None
   path = directory / "train-1.tfrecord"
@@ -267,32 +194,6 @@ def test_a_damaged_record_is_noticed_and_its_file_found(directory, data):
   with pytest.raises(tf.errors.DataLossError):
     _stream(data, 27)
   assert input_pipeline.find_damage(data) == str(path)
-
-
-@pytest.mark.parametrize(
-  "expected, message",
-  [
-    (dict(vocab_size=30522), "vocab_size=30522, but .* vocab_size=1234"),
-    (dict(sequence_length=128), "sequence_length=128, but .*length=5"),
-    (dict(max_predictions=20), "max_predictions=20, but .*predictions=2"),
-    (dict(lower_case=False), "lower_case=False, but .*lower_case=True"),
-  ],
-)
-def test_data_for_another_model_is_an_error(data, expected, message):
-  with pytest.raises(errors.InputError, match=message):
-    input_pipeline.check(data, **expected)
-
-
-def test_data_for_this_model_is_right(data):
-  input_pipeline.check(
-    data,
-    vocab_size=1234,
-    sequence_length=5,
-    max_predictions=2,
-    lower_case=True,
-  )
-  with pytest.raises(dataclasses.FrozenInstanceError):
-    data.vocab_size = 1
 
 
 def test_numbers_out_of_range_are_errors(data):

@@ -134,3 +134,11 @@ def test_continuations_are_marked():
   assert _tokens("walk", "##er").is_continuation.tolist() == (
     [False] * 6 + [True]
   )
+
+
+def test_a_file_too_large_for_a_vocabulary_is_not_read(tmp_path):
+  path = tmp_path / "model.bin"
+  with open(path, "wb") as file:
+    file.truncate(1 << 32)  # A sparse file takes no room.
+  with pytest.raises(errors.InputError, match=r"model.bin' has 4294967296"):
+    vocabulary.load(str(path))
