@@ -12,7 +12,7 @@ import re
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import yaml
 
@@ -143,13 +143,10 @@ def load(text: str, *, source: str, overrides: Sequence[str] = ()) -> Config:
     InputError: naming `source` and the field.
   """
   try:
-    tree = yaml.load(text, Loader=_StrictLoader)
+    tree = _read_yaml(text)
     for override in overrides:
       _override(tree, override)
     return _config(tree)
-  except yaml.YAMLError as error:
-    reason = " ".join(str(error).split())
-    raise errors.InputError(f"{source}: not valid YAML: {reason}") from error
   except errors.InputError as error:
     raise errors.InputError(f"{source}: {error}") from error
 
@@ -161,8 +158,12 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 def to_yaml(config: Config) -> str:
   """Returns YAML text that `load` reads back to an equal config."""
-  return yaml.safe_dump(
-    to_dict(config), sort_keys=False, default_flow_style=None, width=80
+  return yaml.dump(
+    to_dict(config),
+    Dumper=_Dumper,
+    sort_keys=False,
+    default_flow_style=False,
+    width=80,
   )
 
 
@@ -178,30 +179,66 @@ def identity(config: Config) -> dict[str, Any]:
 class _StrictLoader(yaml.SafeLoader):
   """A safe loader with YAML 1.2's numbers and booleans, and no repeated keys.
 
-  PyYAML follows YAML 1.1, where `1e-4` is a string and `on` is a boolean.
+  PyYAML follows YAML 1.1, where `1e-4` is text, `on` a boolean, `1:30` the
+  number 90 and `010` the number 8.
   """
 
-  yaml_implicit_resolvers: ClassVar = {
-    first: [each for each in resolvers if not each[0].endswith(":bool")]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-  }
-
   def construct_mapping(self, node, deep=False):
-    keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
-    for key in keys:
-      if keys.count(key) > 1:
-        raise errors.InputError(f"{key} is given twice.")
+    keys = []
+    for key_node, _ in node.value:
+      key = self.construct_object(key_node, deep=deep)
+      if key in keys:
+        line = key_node.start_mark.line + 1
+        raise errors.InputError(f"line {line}: {key} is given twice.")
+      keys.append(key)
     return super().construct_mapping(node, deep=deep)
 
 
-_StrictLoader.add_implicit_resolver(
-  "tag:yaml.org,2002:bool", re.compile(r"^(true|false)$"), list("tf")
-)
-_StrictLoader.add_implicit_resolver(
-  "tag:yaml.org,2002:float",
-  re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
-  list("-+0123456789"),
-)
+class _Dumper(yaml.SafeDumper):
+  """Writes a field a line; quotes text that `_StrictLoader` has as a number."""
+
+  def represent_sequence(self, tag, sequence, flow_style=None):
+    is_flat = not any(isinstance(each, dict | list) for each in sequence)
+    return super().represent_sequence(tag, sequence, flow_style=is_flat)
+
+
+_StrictLoader.yaml_implicit_resolvers = {
+  first: [
+    (tag, pattern)
+    for tag, pattern in resolvers
+    if tag.rpartition(":")[2] not in ("bool", "int", "float", "timestamp")
+  ]
+  for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+for _tag, _pattern, _first in (
+  ("bool", r"true|false", "tf"),
+  ("int", r"[-+]?(0|[1-9][0-9_]*)", "-+0123456789"),
+  (
+    "float",
+    r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?"
+    r"|[-+]?\.inf|\.nan",
+    "-+.0123456789",
+  ),
+):
+  for _class in (_StrictLoader, _Dumper):
+    _class.add_implicit_resolver(
+      f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first)
+    )
+
+
+def _read_yaml(text: str) -> Any:
+  try:
+    return yaml.load(text, Loader=_StrictLoader)
+  except yaml.MarkedYAMLError as error:
+    where = (
+      f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
+    )
+    raise errors.InputError(
+      f"not valid YAML{where}: {error.problem}."
+    ) from error
+  except yaml.YAMLError as error:
+    reason = " ".join(str(error).split())
+    raise errors.InputError(f"not valid YAML: {reason}.") from error
 
 
 def _config(tree: Any) -> Config:
@@ -213,6 +250,7 @@ def _config(tree: Any) -> Config:
     if name != "schedule"
   }
   num_layers = sections["model"].num_layers
+  _check_range("model.num_layers", num_layers)
   return Config(schedule=_schedule(tree["schedule"], num_layers), **sections)
 
 
@@ -228,32 +266,19 @@ def _schedule(tree: Any, num_layers: int) -> schedules.Schedule:
   extra_steps = _convert(
     tree.pop("extra_steps", 0), int, "schedule.extra_steps"
   )
-  if "stages" in tree:
-    _check_keys(tree, ["stages", "extra_steps"], "schedule.")
-    if not isinstance(tree["stages"], list):
-      raise errors.InputError(
-        f"schedule.stages={tree['stages']!r} must be a list."
-      )
-    stages = [
-      _construct(schedules.Stage, stage, f"schedule.stages[{index}]")
-      for index, stage in enumerate(tree["stages"])
-    ]
-    schedule = schedules.Schedule(tuple(stages))
-  else:
-    method = tree.pop("method", None)
-    if method not in _METHODS:
-      raise errors.InputError(
-        f"schedule.method={method!r} must be one of {', '.join(_METHODS)}, or"
-        " schedule.stages a list of stages."
-      )
-    try:
-      schedule = _construct(
-        _METHODS[method], tree, "schedule", num_layers=num_layers
-      )
-    except errors.InputError as error:
-      if str(error).startswith("schedule"):
-        raise
-      raise errors.InputError(f"schedule: {error}") from error
+  if extra_steps < 0:
+    raise errors.InputError(
+      f"schedule.extra_steps={extra_steps} must be at least 0."
+    )
+  try:
+    if "stages" in tree:
+      schedule = _spelt_out(tree)
+    else:
+      schedule = _by_method(tree, num_layers)
+  except errors.InputError as error:
+    if str(error).startswith("schedule"):
+      raise
+    raise errors.InputError(f"schedule: {error}") from error
   if not extra_steps:
     return schedule
   depth = schedule.stages[-1].num_layers
@@ -261,15 +286,46 @@ def _schedule(tree: Any, num_layers: int) -> schedules.Schedule:
   return schedules.Schedule((*schedule.stages, extra))
 
 
+def _spelt_out(tree: Mapping[str, Any]) -> schedules.Schedule:
+  _check_keys(tree, ["stages", "extra_steps"], "schedule.")
+  if not isinstance(tree["stages"], list):
+    raise errors.InputError(
+      f"schedule.stages={tree['stages']!r} must be a list."
+    )
+  stages = [
+    _construct(schedules.Stage, stage, f"schedule.stages[{index}]")
+    for index, stage in enumerate(tree["stages"])
+  ]
+  return schedules.Schedule(tuple(stages))
+
+
+def _by_method(tree: Mapping[str, Any], num_layers: int) -> schedules.Schedule:
+  if "method" not in tree:
+    raise errors.InputError(
+      f"schedule.method is missing; it is one of {', '.join(_METHODS)}, or"
+      " schedule.stages spells the stages out."
+    )
+  name = _convert(tree["method"], str, "schedule.method")
+  if name not in _METHODS:
+    raise errors.InputError(
+      f"schedule.method={name!r} must be one of {', '.join(_METHODS)}."
+    )
+  parameters = inspect.signature(_METHODS[name]).parameters
+  allowed = ["method", *parameters, "extra_steps"]
+  allowed.remove("num_layers")
+  _check_keys(tree, allowed, "schedule.")
+  arguments = {key: value for key, value in tree.items() if key != "method"}
+  return _construct(
+    _METHODS[name], arguments, "schedule", num_layers=num_layers
+  )
+
+
 def _construct(
   target: Callable[..., Any], tree: Any, path: str, **given: Any
 ) -> Any:
   """Calls a dataclass or function with the checked entries of a mapping."""
   parameters = inspect.signature(target).parameters
-  if dataclasses.is_dataclass(target):
-    hints = typing.get_type_hints(target)
-  else:
-    hints = typing.get_type_hints(inspect.unwrap(target))
+  hints = typing.get_type_hints(target)
   allowed = [name for name in parameters if name not in given]
   required = {
     name
@@ -318,14 +374,17 @@ def _convert(value: Any, hint: Any, path: str) -> Any:
 
 def _check_keys(tree, allowed, prefix, *, required=()):
   if not isinstance(tree, Mapping):
+    what = f"{prefix.rstrip('.')}={tree!r}" if prefix else "the config"
     raise errors.InputError(
-      f"{prefix.rstrip('.') or 'the config'}={tree!r} must be a mapping."
+      f"{what} must be a mapping with the fields {', '.join(allowed)}."
     )
   for key in tree:
     if key not in allowed:
       near = difflib.get_close_matches(str(key), list(allowed), n=1)
       hint = (
-        f"did you mean {near[0]}?" if near else f"fields: {', '.join(allowed)}."
+        f"did you mean {near[0]}?"
+        if near
+        else f"the fields are {', '.join(allowed)}."
       )
       raise errors.InputError(f"{prefix}{key} is not a field; {hint}")
   for key in allowed:
@@ -340,13 +399,19 @@ def _override(tree: Any, override: str) -> None:
     raise errors.InputError(
       f"--set={override} must have the form section.field=value."
     )
-  for section in sections:
-    if not isinstance(tree, dict):
-      raise errors.InputError(f"--set={override}: {section} is no section.")
-    tree = tree.setdefault(section, {})
   if not isinstance(tree, dict):
-    raise errors.InputError(f"--set={override}: {path} is no field.")
-  tree[field] = yaml.load(text, Loader=_StrictLoader)
+    return  # The config itself is wrong; its own check says so.
+  for depth, section in enumerate(sections, start=1):
+    tree = tree.setdefault(section, {})
+    if not isinstance(tree, dict):
+      what = ".".join(sections[:depth])
+      raise errors.InputError(
+        f"--set={override}: {what}={tree!r} has no fields."
+      )
+  try:
+    tree[field] = _read_yaml(text)
+  except errors.InputError as error:
+    raise errors.InputError(f"--set={override}: {error}") from error
 
 
 def _plain(value: Any) -> Any:

@@ -91,16 +91,18 @@ def progressive_stacking(
     num_steps: Steps of the whole run.
     stage_shares: The share of the steps that each stage gets; sums to 1.
   """
+  steps_of_stages = _split_steps(num_steps, stage_shares)
   num_growths = len(stage_shares) - 1
-  depth, remainder = divmod(num_layers, 2 ** max(num_growths, 0))
+  depth, remainder = divmod(num_layers, 2**num_growths)
   if remainder or not depth:
     raise errors.InputError(
       f"num_layers={num_layers} cannot be reached by doubling"
-      f" {num_growths} times; it must be a multiple of {2**num_growths}."
+      f" {num_growths} times; it must be {2**num_growths} or a multiple of"
+      " that."
     )
   stages = []
   source_layers: tuple[int | None, ...] = (None,) * depth
-  for steps in _split_steps(num_steps, stage_shares):
+  for steps in steps_of_stages:
     stages.append(Stage(len(source_layers), steps, source_layers))
     source_layers = tuple(range(len(source_layers))) * 2
   return Schedule(tuple(stages))
@@ -126,7 +128,11 @@ def mslt(
     retraining_share: Share of the steps in the last stage, where everything is
       trained; 0 leaves that stage out. The rest is split evenly.
   """
-  if num_growing_stages < 1 or num_layers % num_growing_stages:
+  if num_growing_stages < 1:
+    raise errors.InputError(
+      f"num_growing_stages={num_growing_stages} must be at least 1."
+    )
+  if num_layers % num_growing_stages:
     raise errors.InputError(
       f"num_layers={num_layers} is not divisible by"
       f" num_growing_stages={num_growing_stages}."
@@ -137,11 +143,11 @@ def mslt(
     )
   added = num_layers // num_growing_stages
   shares = [(1 - retraining_share) / num_growing_stages] * num_growing_stages
-  *growing_steps, retraining_steps = _split_steps(
-    num_steps, [*shares, retraining_share]
-  )
-  stages = [Stage(added, growing_steps[0], (None,) * added)]
-  for steps in growing_steps[1:]:
+  if retraining_share:
+    shares.append(retraining_share)
+  steps_of_stages = _split_steps(num_steps, shares)
+  stages = [Stage(added, steps_of_stages[0], (None,) * added)]
+  for steps in steps_of_stages[1:num_growing_stages]:
     before = stages[-1].num_layers
     stages.append(
       Stage(
@@ -153,22 +159,34 @@ def mslt(
       )
     )
   if retraining_share:
-    stages.append(Stage(num_layers, retraining_steps, tuple(range(num_layers))))
+    stages.append(
+      Stage(num_layers, steps_of_stages[-1], tuple(range(num_layers)))
+    )
   return Schedule(tuple(stages))
 
 
 def _split_steps(num_steps: int, shares: Sequence[float]) -> list[int]:
   """Returns the steps of each stage; borders are rounded, the sum is kept."""
-  if not shares or any(share < 0 for share in shares):
+  if not shares or not all(share > 0 for share in shares):
     raise errors.InputError(
-      f"stage_shares={list(shares)} must be one or more shares of at least 0."
+      f"stage_shares={list(shares)} must be one or more shares above 0."
     )
   if abs(sum(shares) - 1) > 1e-6:
     raise errors.InputError(
-      f"stage_shares={list(shares)} sum to {sum(shares):g}; the rule is 1."
+      f"stage_shares={list(shares)} sum to {sum(shares):.9g}, not to 1."
     )
-  borders = [round(num_steps * end) for end in itertools.accumulate(shares)]
-  return [end - start for start, end in itertools.pairwise([0, *borders])]
+  inner = [round(num_steps * end) for end in itertools.accumulate(shares[:-1])]
+  # The shares sum to 1 but for rounding, which must not cost a step.
+  steps_of_stages = [
+    end - start for start, end in itertools.pairwise([0, *inner, num_steps])
+  ]
+  for number, steps in enumerate(steps_of_stages, start=1):
+    if steps < 1:
+      raise errors.InputError(
+        f"num_steps={num_steps} is too few: stage {number} of"
+        f" {len(shares)} gets {steps} of them; the rule is at least 1."
+      )
+  return steps_of_stages
 
 
 def _check_stage(stage: Stage, number: int, num_layers_before: int | None):
@@ -187,17 +205,17 @@ def _check_stage(stage: Stage, number: int, num_layers_before: int | None):
       f"{where}source_layers={list(stage.source_layers)} names"
       f" {len(stage.source_layers)} layers; num_layers={stage.num_layers}."
     )
-  for source in stage.source_layers:
+  for layer, source in enumerate(stage.source_layers):
     if source is None:
       continue
+    what = f"{where}source_layers[{layer}]={source} does not exist"
     if num_layers_before is None:
       raise errors.InputError(
-        f"{where}source layer {source} does not exist; no stage comes before."
+        f"{what}; no stage comes before, so it must be null."
       )
     if not 0 <= source < num_layers_before:
       raise errors.InputError(
-        f"{where}source layer {source} does not exist; the stage before has"
-        f" layers 0 to {num_layers_before - 1}."
+        f"{what}; the stage before has layers 0 to {num_layers_before - 1}."
       )
   if not 0 <= stage.num_frozen_layers <= stage.num_layers:
     raise errors.InputError(
