@@ -5,23 +5,22 @@ import math
 import os
 import platform
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from mslt_tf import assembly
 from mslt_tf import config as config_lib
 from mslt_tf import errors
 from mslt_tf import growth
 from mslt_tf import plan
 from mslt_tf.data import input_pipeline
+from mslt_tf.data import manifest
 from mslt_tf.models import bert
 from mslt_tf.models import dropout as dropout_lib
 from mslt_tf.models import weights
-from mslt_tf.optimization import lamb
-from mslt_tf.optimization import learning_rates
 from mslt_tf.training import loop
 from mslt_tf.training import metrics
 from mslt_tf.training import run_directory
@@ -64,8 +63,8 @@ def run(
   started = time.monotonic() if started is None else started
   if config.training.deterministic:
     tf.config.experimental.enable_op_determinism()
-  data = input_pipeline.open_data(config.data.directory)
-  input_pipeline.check(
+  data = manifest.open_data(config.data.directory)
+  manifest.check(
     data,
     vocab_size=config.model.vocab_size,
     lower_case=config.model.lower_case,
@@ -101,63 +100,6 @@ def run(
   return True
 
 
-def make_model(config: config_lib.Config, stage: plan.PlacedStage) -> bert.Bert:
-  """Returns a freshly initialised model of the stage's depth."""
-  model = config.model
-  return bert.Bert(
-    vocab_size=model.vocab_size,
-    hidden_size=model.hidden_size,
-    num_layers=stage.stage.num_layers,
-    num_heads=model.num_heads,
-    intermediate_size=model.intermediate_size,
-    max_positions=model.max_positions,
-    num_segments=model.num_segments,
-    activation=model.activation,
-    hidden_dropout=model.hidden_dropout,
-    attention_dropout=model.attention_dropout,
-    initializer_range=model.initializer_range,
-    num_frozen_layers=stage.stage.num_frozen_layers,
-    freeze_embeddings=stage.stage.freeze_embeddings,
-    dropout_when_frozen=model.dropout_when_frozen,
-    seed=config.training.seed,
-  )
-
-
-def make_learning_rate(
-  config: config_lib.Config, stage: plan.PlacedStage
-) -> learning_rates.LearningRate:
-  """Returns the learning rate as a function of the run's step."""
-  peak = config.optimizer.peak_learning_rate
-  warmup_steps = config.optimizer.warmup_steps
-  num_steps = config.schedule.num_steps
-  if config.optimizer.curve == "run":
-    return learning_rates.over_run(
-      peak=peak, warmup_steps=warmup_steps, num_steps=num_steps
-    )
-  return learning_rates.over_stage(
-    peak=peak,
-    warmup_steps=warmup_steps,
-    stage_starts=config.schedule.stage_starts,
-    num_steps=num_steps,
-    stage_index=stage.number - 1,
-  )
-
-
-def make_optimizer(
-  config: config_lib.Config, learning_rate: Callable[[], tf.Tensor]
-) -> lamb.Lamb:
-  """Returns an optimizer without state."""
-  optimizer = config.optimizer
-  return lamb.make(
-    learning_rate,
-    weight_decay=optimizer.weight_decay,
-    beta_1=optimizer.beta_1,
-    beta_2=optimizer.beta_2,
-    epsilon=optimizer.epsilon,
-    adapt_norms_and_biases=optimizer.adapt_norms_and_biases,
-  )
-
-
 class _StageRun:
   """One stage, from the file of the stage before to its own."""
 
@@ -165,7 +107,7 @@ class _StageRun:
     self,
     *,
     config: config_lib.Config,
-    data: input_pipeline.Data,
+    data: manifest.Data,
     directory: run_directory.RunDirectory,
     stage: plan.PlacedStage,
     clock: metrics.Clock,
@@ -178,16 +120,19 @@ class _StageRun:
     self._clock = clock
     self._deadline = deadline
     self._longest_loop = 0.0
-    self._model = make_model(config, stage)
-    self._variables = self._model.trainable_variables
+    self._seconds_per_step = math.nan
+    self._eval_results: dict[str, float] = {}
+
+    before = directory.read_results(stage.number - 1) if stage.start else {}
     self._step = tf.Variable(stage.start, dtype=tf.int64)
-    # A batch makes an update; the counts part where an update is skipped.
-    self._batch_index = tf.Variable(stage.start, dtype=tf.int64)
-    self._learning_rate = make_learning_rate(config, stage)
-    self._optimizer = make_optimizer(
+    self._batch_index = tf.Variable(before.get("batch_index", 0), tf.int64)
+    self._model = assembly.make_model(config, stage)
+    self._variables = self._model.trainable_variables
+    self._learning_rate = assembly.make_learning_rate(config, stage)
+    self._optimizer = assembly.make_optimizer(
       config, lambda: self._learning_rate(self._step)
     )
-    self._untouched_state = self._fill()
+    self._state_before = self._fill()
     self._checkpoints = tf.train.CheckpointManager(
       tf.train.Checkpoint(
         model=self._model,
@@ -200,25 +145,7 @@ class _StageRun:
       max_to_keep=config.training.keep_checkpoints,
       step_counter=self._step,
     )
-    self._eval_results: dict[str, float] = {}
-    self._seconds_per_step = math.nan
-    self._is_traced = False
-
-  def run(self) -> bool:
-    """Trains to the stage's end; returns whether that was reached."""
-    config, stage = self._config, self._stage
-    is_resumed = self._restore()
-    step = int(self._step)
-    logging.info(
-      "%s%s",
-      plan.describe_stage(stage, len(config.schedule.stages)),
-      f"; resuming at step {step:,}" if is_resumed else "",
-    )
-    self._log = metrics.MetricsLog(
-      jsonl_path=self._directory.metrics(stage.number),
-      event_dir=self._directory.tensorboard,
-      step=step,
-    )
+    self._restore()
     self._steps = loop.TrainingSteps(
       compute_sums=self._sums_in_training,
       losses=LOSSES,
@@ -232,32 +159,53 @@ class _StageRun:
     self._evaluation = loop.Evaluation(
       lambda features: bert.pretraining_sums(self._model(features), features),
       input_pipeline.heldout_batches(
-        self._data,
+        data,
         batch_size=config.training.eval_batch_size,
         max_examples=config.training.eval_examples,
       ),
     )
     self._iterator = iter(
       input_pipeline.train_batches(
-        self._data,
+        data,
         batch_size=config.data.batch_size,
         seed=config.training.seed,
         first_batch=int(self._batch_index),
       )
     )
-    is_finished = loop.run(
-      step=step,
-      last_step=stage.end,
-      intervals=loop.Intervals(
-        steps_per_loop=config.training.steps_per_loop,
-        evaluate=config.training.eval_interval,
-        save=config.training.checkpoint_interval,
-      ),
-      train=self._train,
-      evaluate=self._evaluate,
-      save=self._save,
-      should_stop=self._should_stop,
+    self._log = metrics.MetricsLog(
+      jsonl_path=directory.metrics(stage.number),
+      event_dir=directory.tensorboard,
+      step=int(self._step),
     )
+
+  def run(self) -> bool:
+    """Trains to the stage's end; returns whether that was reached."""
+    training = self._config.training
+    step, stage = int(self._step), self._stage
+    logging.info(
+      "%s%s",
+      plan.describe_stage(stage, len(self._config.schedule.stages)),
+      f"; resuming at step {step:,}" if step > stage.start else "",
+    )
+    try:
+      is_finished = loop.run(
+        step=step,
+        last_step=stage.end,
+        intervals=loop.Intervals(
+          steps_per_loop=training.steps_per_loop,
+          evaluate=training.eval_interval,
+          save=training.checkpoint_interval,
+        ),
+        train=self._train,
+        evaluate=self._evaluate,
+        save=self._save,
+        should_stop=self._should_stop,
+      )
+    except tf.errors.DataLossError as error:
+      damaged = input_pipeline.find_damage(self._data)
+      raise errors.InputError(
+        f"{damaged or self._data.directory}: a record is damaged or cut off."
+      ) from error
     if is_finished:
       self._finish()
     self._log.close()
@@ -267,7 +215,7 @@ class _StageRun:
     """Grows the weights of the stage before into the model.
 
     Returns:
-      Optimizer state that this stage takes over and may not touch.
+      The optimizer's state as it comes from there; empty where it starts fresh.
     """
     before = {}
     if self._stage.number > 1:
@@ -279,11 +227,11 @@ class _StageRun:
     self._optimizer.prepare(self._variables, state)
     return state
 
-  def _restore(self) -> bool:
+  def _restore(self) -> None:
     """Restores the stage's latest checkpoint, if there is one."""
     latest = self._checkpoints.latest_checkpoint
     if latest is None:
-      return False
+      return
     try:
       status = self._checkpoints.checkpoint.restore(latest)
       status.assert_existing_objects_matched()
@@ -292,7 +240,6 @@ class _StageRun:
       raise errors.InputError(
         f"{latest}: the checkpoint cannot be restored: {reason}"
       ) from error
-    return True
 
   def _save(self) -> None:
     self._clock.tick()
@@ -308,11 +255,7 @@ class _StageRun:
 
   def _train(self, num_steps: int) -> None:
     start = time.monotonic()
-    try:
-      means = self._steps(self._iterator, num_steps)
-    except tf.errors.DataLossError as error:
-      damage = input_pipeline.find_damage(self._data)
-      raise errors.InputError(damage or str(error).splitlines()[0]) from error
+    means = self._steps(self._iterator, num_steps)
     seconds = time.monotonic() - start
     step = int(self._step)
     for name in LOSSES:
@@ -331,13 +274,14 @@ class _StageRun:
       "learning_rate": float(self._learning_rate(self._step - 1)),
       "trust_ratio": float(self._optimizer.mean_trust_ratio(self._variables)),
     }
-    if self._is_traced:
+    if self._steps.num_calls == 1:
+      record["compile_seconds"] = seconds
+    else:
       self._clock.add_train_seconds(seconds)
       self._longest_loop = max(self._longest_loop, seconds)
       self._seconds_per_step = seconds / num_steps
       batch_size = self._config.data.batch_size
       record["examples_per_second"] = batch_size * num_steps / seconds
-    self._is_traced = True
     record["train_seconds"] = self._clock.train_seconds
     record["wall_seconds"] = self._clock.wall_seconds
     self._log.write("train", record)
@@ -370,13 +314,14 @@ class _StageRun:
     """Writes the stage's file."""
     arrays = weights.to_arrays(self._model)
     if self._config.optimizer.state_at_growth == "carried":
-      arrays |= self._untouched_state
+      arrays |= self._state_before
       arrays |= self._optimizer.state(self._variables)
     self._directory.finish_stage(
       self._stage.number,
       arrays=arrays,
       results={
         "step": self._stage.end,
+        "batch_index": int(self._batch_index),
         **self._eval_results,
         "train_seconds": self._clock.train_seconds,
         "wall_seconds": self._clock.wall_seconds,
@@ -402,18 +347,19 @@ class _StageRun:
 
   def _progress_line(self, record: dict[str, Any]) -> str:
     stages = self._config.schedule.stages
-    remaining = plan.remaining_steps(self._config, record["step"])
-    eta = "?"
-    if math.isfinite(self._seconds_per_step):
+    if "compile_seconds" in record:
+      pace = f"compiled in {record['compile_seconds']:.1f} s"
+    else:
+      remaining = plan.remaining_steps(self._config, record["step"])
       eta = metrics.format_duration(remaining * self._seconds_per_step)
+      pace = f"{record['examples_per_second']:.0f} examples/s  ETA {eta}"
     return (
       f"step {record['step']:,}/{self._config.schedule.num_steps:,}"
       f"  stage {self._stage.number}/{len(stages)}"
       f"  mlm {record['mlm_loss']:.3f} ({record['mlm_accuracy']:.3f})"
       f"  nsp {record['nsp_loss']:.3f} ({record['nsp_accuracy']:.3f})"
       f"  lr {record['learning_rate']:.2e}"
-      f"  {record.get('examples_per_second', math.nan):.1f} examples/s"
-      f"  ETA {eta}"
+      f"  {pace}"
     )
 
 
@@ -428,7 +374,7 @@ def _use_xla(config: config_lib.Config) -> bool:
 
 def _write_summary(
   config: config_lib.Config,
-  data: input_pipeline.Data,
+  data: manifest.Data,
   directory: run_directory.RunDirectory,
   clock: metrics.Clock,
 ) -> None:

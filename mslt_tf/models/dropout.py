@@ -1,16 +1,18 @@
 """Dropout whose masks are a function of (seed, batch index, replica, site).
 
-No state is kept, so a resumed run draws the masks it would have drawn.
+No state is kept, so a resumed run draws the masks it would have drawn. XLA
+draws from another generator: its masks are others, of the same properties.
 """
 
 import dataclasses
+import zlib
 
 import tensorflow as tf
 
 # A run's seeds are below 2^31, a model has fewer sites than 2^12 and a run
 # fewer replicas than 2^16, so no two streams of random numbers share a key.
 _SITES_PER_REPLICA = 2**12
-_REPLICAS_PER_SEED = 2**16
+_KEYS_PER_SEED = 2**32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,10 +39,13 @@ class Dropout:
     """
     if not rate:
       return tensor
-    stream = self.seed * _REPLICAS_PER_SEED + tf.cast(self.replica, tf.int64)
+    # XLA reads the lower 32 bits of either number only, so the seed has to
+    # show there too: up to 2^31, where 2^28 are left to replicas and sites.
+    start = zlib.crc32(str(self.seed).encode()) & 0x7FFFFFFF
+    stream = tf.cast(self.replica, tf.int64) * _SITES_PER_REPLICA + site
     key = tf.stack(
       [
-        stream * _SITES_PER_REPLICA + site,
+        self.seed * _KEYS_PER_SEED + start + stream,
         tf.cast(self.batch_index, tf.int64),
       ]
     )

@@ -33,4 +33,10 @@ def fill(model: tf.keras.Model, arrays: Mapping[str, np.ndarray]) -> None:
       f"{len(missing)} of {len(names)} weights are missing, such as"
       f" {missing[0]}."
     )
+  for name, variable in zip(names, model.weights, strict=True):
+    if arrays[name].shape != variable.shape:
+      raise ValueError(
+        f"{name} has shape {list(arrays[name].shape)}; the model's has"
+        f" {variable.shape.as_list()}."
+      )
   model.set_weights([arrays[name] for name in names])

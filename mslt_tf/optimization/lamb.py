@@ -74,7 +74,7 @@ class Lamb(tfa.optimizers.LAMB):
       update = mean / (tf.sqrt(square) + self.epsilon)
       if self._do_use_weight_decay(variable):
         update += self._get_hyper("weight_decay") * variable
-      ratios.append(tf.math.divide_no_nan(tf.norm(variable), tf.norm(update)))
+      ratios.append(_trust_ratio(variable, update))
     return tf.reduce_mean(tf.stack(ratios)) if ratios else tf.constant(1.0)
 
   def _num_updates(self, variable: tf.Variable) -> tf.Tensor:
@@ -143,14 +143,17 @@ def _update(
   update = unbiased_mean / (tf.sqrt(unbiased_square) + c["epsilon"])
   if has_weight_decay:
     update += c["weight_decay"] * weights
-  ratio = 1.0
-  if is_adapted:
-    weights_norm, update_norm = tf.norm(weights), tf.norm(update)
-    is_defined = (weights_norm > 0) & (update_norm > 0)
-    ratio = tf.where(
-      is_defined, tf.math.divide_no_nan(weights_norm, update_norm), 1.0
-    )
+  ratio = _trust_ratio(weights, update) if is_adapted else 1.0
   return weights - ratio * c["lr_t"] * update, mean, square
+
+
+def _trust_ratio(weights: tf.Tensor, update: tf.Tensor) -> tf.Tensor:
+  """Returns the norm of the weights over that of the update; 1 if undefined."""
+  weights_norm, update_norm = tf.norm(weights), tf.norm(update)
+  is_defined = (weights_norm > 0) & (update_norm > 0)
+  return tf.where(
+    is_defined, tf.math.divide_no_nan(weights_norm, update_norm), 1.0
+  )
 
 
 def make(

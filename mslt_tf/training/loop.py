@@ -21,6 +21,7 @@ class TrainingSteps(tf.Module):
   Attributes:
     step: Updates made, counted over the run.
     batch_index: Batches consumed, counted over the run.
+    num_calls: Calls so far; the first one traces and compiles.
   """
 
   def __init__(
@@ -47,6 +48,7 @@ class TrainingSteps(tf.Module):
     super().__init__()
     self.step = step
     self.batch_index = batch_index
+    self.num_calls = 0
     self._compute_sums = compute_sums
     self._losses = losses
     self._variables = variables
@@ -66,6 +68,7 @@ class TrainingSteps(tf.Module):
 
     The means include `gradient_norm`, the global norm before clipping.
     """
+    self.num_calls += 1
     means = self._run(iterator, tf.constant(num_steps))
     return {name: float(mean) for name, mean in means.items()}
 

@@ -116,25 +116,30 @@ def _drop_lines_after(path: str, step: int) -> None:
 
 
 def _drop_events_after(directory: str, step: int) -> None:
-  """Rewrites event files without the events of later steps."""
+  """Rewrites event files without events of later steps or cut-off ones."""
   for path in tf.io.gfile.glob(os.path.join(directory, "events.out.tfevents*")):
-    kept, is_whole = [], True
-    for serialized in _whole_records(path):
-      event = tf.compat.v1.Event.FromString(serialized)
-      if event.step <= step:
-        kept.append(serialized)
-      else:
-        is_whole = False
-    if is_whole:
+    serialized, is_whole = _whole_records(path)
+    kept = [
+      each
+      for each in serialized
+      if tf.compat.v1.Event.FromString(each).step <= step
+    ]
+    if is_whole and len(kept) == len(serialized):
       continue
-    with tf.io.TFRecordWriter(path + ".unfinished") as writer:
-      for serialized in kept:
-        writer.write(serialized)
-    tf.io.gfile.rename(path + ".unfinished", path, overwrite=True)
+    # TensorBoard reads every file with `tfevents` in its name.
+    unfinished = os.path.join(directory, "unfinished")
+    with tf.io.TFRecordWriter(unfinished) as writer:
+      for each in kept:
+        writer.write(each)
+    tf.io.gfile.rename(unfinished, path, overwrite=True)
 
 
-def _whole_records(path: str):
+def _whole_records(path: str) -> tuple[list[bytes], bool]:
+  """Returns a file's records, and whether nothing but them is in it."""
+  records: list[bytes] = []
   try:
-    yield from tf.data.TFRecordDataset(path).as_numpy_iterator()
+    for record in tf.data.TFRecordDataset(path).as_numpy_iterator():
+      records.append(record)
   except tf.errors.DataLossError:
-    pass  # A kill cut the last event off.
+    return records, False  # A kill cut the last event off.
+  return records, True

@@ -84,7 +84,7 @@ class RunDirectory:
       reader = tf.train.load_checkpoint(prefix)
       names = reader.get_variable_to_shape_map()
       return {name: reader.get_tensor(name) for name in names}
-    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+    except (tf.errors.OpError, IndexError, ValueError, RuntimeError) as error:
       reason = str(error).splitlines()[0]
       raise errors.InputError(
         f"{prefix}.index: the stage's file cannot be read: {reason}"

@@ -1,0 +1,68 @@
+"""A config turned into objects: model, learning rate and optimizer."""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from mslt_tf import config as config_lib
+from mslt_tf import plan
+from mslt_tf.models import bert
+from mslt_tf.optimization import lamb
+from mslt_tf.optimization import learning_rates
+
+
+def make_model(config: config_lib.Config, stage: plan.PlacedStage) -> bert.Bert:
+  """Returns a freshly initialised model of the stage's depth."""
+  model = config.model
+  return bert.Bert(
+    vocab_size=model.vocab_size,
+    hidden_size=model.hidden_size,
+    num_layers=stage.stage.num_layers,
+    num_heads=model.num_heads,
+    intermediate_size=model.intermediate_size,
+    max_positions=model.max_positions,
+    num_segments=model.num_segments,
+    activation=model.activation,
+    hidden_dropout=model.hidden_dropout,
+    attention_dropout=model.attention_dropout,
+    initializer_range=model.initializer_range,
+    num_frozen_layers=stage.stage.num_frozen_layers,
+    freeze_embeddings=stage.stage.freeze_embeddings,
+    dropout_when_frozen=model.dropout_when_frozen,
+    seed=config.training.seed,
+  )
+
+
+def make_learning_rate(
+  config: config_lib.Config, stage: plan.PlacedStage
+) -> learning_rates.LearningRate:
+  """Returns the learning rate as a function of the run's step."""
+  peak = config.optimizer.peak_learning_rate
+  warmup_steps = config.optimizer.warmup_steps
+  num_steps = config.schedule.num_steps
+  if config.optimizer.curve == "run":
+    return learning_rates.over_run(
+      peak=peak, warmup_steps=warmup_steps, num_steps=num_steps
+    )
+  return learning_rates.over_stage(
+    peak=peak,
+    warmup_steps=warmup_steps,
+    stage_starts=config.schedule.stage_starts,
+    num_steps=num_steps,
+    stage_index=stage.number - 1,
+  )
+
+
+def make_optimizer(
+  config: config_lib.Config, learning_rate: Callable[[], tf.Tensor]
+) -> lamb.Lamb:
+  """Returns an optimizer without state."""
+  optimizer = config.optimizer
+  return lamb.make(
+    learning_rate,
+    weight_decay=optimizer.weight_decay,
+    beta_1=optimizer.beta_1,
+    beta_2=optimizer.beta_2,
+    epsilon=optimizer.epsilon,
+    adapt_norms_and_biases=optimizer.adapt_norms_and_biases,
+  )

@@ -1,0 +1,52 @@
+"""What tests of several folders share."""
+
+import numpy as np
+import pytest
+
+WORDS = tuple(f"w{index}" for index in range(40))
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+@pytest.fixture(scope="session")
+def text_file(tmp_path_factory) -> str:
+  """Thirty documents, a sentence a line, of words that follow a pattern."""
+  rng = np.random.default_rng(0)
+  documents = []
+  for _ in range(30):
+    sentences = []
+    for start in rng.integers(len(WORDS), size=8):
+      words = [WORDS[(start + 3 * offset) % len(WORDS)] for offset in range(5)]
+      sentences.append(" ".join(words) + " .")
+    documents.append("\n".join(sentences))
+  path = tmp_path_factory.mktemp("text") / "corpus.txt"
+  path.write_text("\n\n".join(documents) + "\n")
+  return str(path)
+
+
+@pytest.fixture(scope="session")
+def vocab_file(tmp_path_factory) -> str:
+  path = tmp_path_factory.mktemp("vocab") / "vocab.txt"
+  path.write_text("\n".join([*SPECIAL_TOKENS, ".", *WORDS]) + "\n")
+  return str(path)
+
+
+@pytest.fixture(scope="session")
+def shards(tmp_path_factory, text_file, vocab_file) -> str:
+  """A data set: 46 tokens, sequences of 16, at most 3 predictions."""
+  from mslt_tf.data import build
+
+  directory = tmp_path_factory.mktemp("shards")
+  build.build(
+    [text_file],
+    str(directory),
+    build.Settings(
+      vocab_path=vocab_file,
+      input_format="sentences",
+      sequence_length=16,
+      max_predictions=3,
+      heldout_fraction=0.2,
+      num_shards=2,
+      dupe_factor=2,
+    ),
+  )
+  return str(directory)

@@ -1,0 +1,360 @@
+"""A run ends with the weights it would have had anyway."""
+
+import json
+import math
+import os
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from mslt_tf import config as config_lib
+from mslt_tf import errors
+from mslt_tf import pretrain
+from mslt_tf.training import metrics
+from mslt_tf.training import run_directory
+
+CONFIG = """
+model:
+  vocab_size: 46
+  hidden_size: 6
+  num_layers: 2
+  num_heads: 2
+  intermediate_size: 10
+  max_positions: 20
+data: {directory: DATA, sequence_length: 16, max_predictions: 3, batch_size: 4}
+schedule: {method: mslt, num_steps: 10, num_growing_stages: 2}
+optimizer: {peak_learning_rate: 0.01, warmup_steps: 1}
+training:
+  deterministic: true
+  steps_per_loop: 1
+  eval_interval: 3
+  eval_batch_size: 7
+  checkpoint_interval: 2
+"""
+EMBEDDINGS = "bert/embeddings/word_embeddings"
+
+
+class KilledError(Exception):
+  pass
+
+
+@pytest.fixture(scope="module", autouse=True)
+def determinism():
+  """The runs switch it on; other tests draw random numbers without seeds."""
+  yield
+  from tensorflow.python.framework import config as tf_config
+
+  tf_config.disable_op_determinism()
+
+
+@pytest.fixture
+def make_config(shards):
+  def make(*overrides):
+    return config_lib.load(
+      CONFIG.replace("DATA", shards), source="test", overrides=overrides
+    )
+
+  return make
+
+
+@pytest.fixture(scope="module")
+def finished(shards, tmp_path_factory):
+  """The workdir of an uninterrupted MSLT run; read only."""
+  workdir = str(tmp_path_factory.mktemp("runs") / "mslt")
+  config = config_lib.load(CONFIG.replace("DATA", shards), source="test")
+  assert pretrain.run(config, workdir)
+  return workdir
+
+
+def kill_at(monkeypatch, step, *, kind="train"):
+  """Kills the run when it logs this step, before the log is written."""
+  write = metrics.MetricsLog.write
+
+  def write_or_die(self, record_kind, record):
+    if record["step"] == step and record_kind == kind:
+      raise KilledError
+    write(self, record_kind, record)
+
+  monkeypatch.setattr(metrics.MetricsLog, "write", write_or_die)
+
+
+def stage_arrays(workdir, number):
+  return run_directory.RunDirectory(workdir).read_stage(number)
+
+
+def assert_same_arrays(first, second):
+  assert first.keys() == second.keys()
+  for name, array in first.items():
+    np.testing.assert_array_equal(array, second[name], err_msg=name)
+
+
+def records_of(workdir, num_stages=3):
+  directory = run_directory.RunDirectory(workdir)
+  return [
+    record
+    for number in range(1, num_stages + 1)
+    for record in metrics.read(directory.metrics(number))
+  ]
+
+
+def event_steps(workdir, tag):
+  """Returns the steps at which TensorBoard shows a scalar."""
+  steps = []
+  pattern = os.path.join(workdir, "tensorboard", "events*")
+  for path in tf.io.gfile.glob(pattern):
+    for serialized in tf.data.TFRecordDataset(path).as_numpy_iterator():
+      event = tf.compat.v1.Event.FromString(serialized)
+      steps += [event.step for value in event.summary.value if value.tag == tag]
+  return sorted(steps)
+
+
+def test_a_run_makes_every_step_once_and_says_so(finished):
+  records = records_of(finished)
+  train = [record for record in records if record["kind"] == "train"]
+  assert [record["step"] for record in train] == list(range(1, 11))
+  assert [record["stage"] for record in train] == [1] * 4 + [2] * 4 + [3] * 2
+  assert [record["num_layers"] for record in train] == [1] * 4 + [2] * 6
+  evaluated = [record["step"] for record in records if record["kind"] == "eval"]
+  # Every three steps and at the end of every stage.
+  assert evaluated == [3, 4, 6, 8, 9, 10]
+  assert event_steps(finished, "train/mlm_loss") == list(range(1, 11))
+  assert event_steps(finished, "eval/mlm_loss") == [3, 4, 6, 8, 9, 10]
+
+
+def test_the_rate_follows_one_curve_over_the_run(finished):
+  rates = [
+    record["learning_rate"]
+    for record in records_of(finished)
+    if record["kind"] == "train"
+  ]
+  # Update n is made at step n - 1: one step of warmup, then down to 0 at 10.
+  expected = [0.0, *(0.01 * (1 - step / 10) for step in range(1, 10))]
+  np.testing.assert_allclose(rates, expected, rtol=1e-5)
+
+
+def test_the_summary_tells_where_the_run_stands(finished):
+  summary = run_directory.RunDirectory(finished).read_json("summary.json")
+  assert summary["is_finished"] is True
+  assert summary["step"] == summary["num_steps"] == 10
+  assert [stage["num_layers"] for stage in summary["stages"]] == [1, 2, 2]
+  assert 0 < summary["train_seconds"] < summary["wall_seconds"]
+  last = [r for r in records_of(finished) if r["kind"] == "eval"][-1]
+  for name in ("mlm_loss", "mlm_accuracy", "nsp_accuracy"):
+    assert summary[f"eval_{name}"] == last[name]
+  assert summary["config"]["schedule"]["stages"][1]["num_frozen_layers"] == 1
+
+
+def test_growth_copies_and_freezing_holds_across_stages(finished):
+  first, second = stage_arrays(finished, 1), stage_arrays(finished, 2)
+  frozen = [
+    name
+    for name in first
+    if name.startswith(("bert/embeddings/", "bert/encoder/layer_0/"))
+  ]
+  assert len(frozen) == 5 + 16
+  for name in frozen:
+    np.testing.assert_array_equal(first[name], second[name], err_msg=name)
+  for name in set(second) - set(frozen):
+    if "layer_1" in name:
+      before = first[name.replace("layer_1", "layer_0")]
+    else:
+      before = first[name]
+    assert not np.array_equal(before, second[name]), name
+  third = stage_arrays(finished, 3)
+  for name in third:
+    assert not np.array_equal(second[name], third[name]), name
+
+
+def test_a_finished_run_is_left_alone(finished, make_config):
+  before = os.stat(os.path.join(finished, "stage_3", "weights.index"))
+  assert pretrain.run(make_config(), finished)
+  after = os.stat(os.path.join(finished, "stage_3", "weights.index"))
+  assert after.st_mtime_ns == before.st_mtime_ns
+  assert len([r for r in records_of(finished) if r["kind"] == "train"]) == 10
+
+
+@pytest.mark.parametrize(
+  ("step", "kind"),
+  [
+    pytest.param(8, "train", id="within a stage, two steps after a checkpoint"),
+    pytest.param(4, "eval", id="at a stage border, before its file"),
+    pytest.param(5, "train", id="in the first step of a grown stage"),
+  ],
+)
+def test_a_killed_run_ends_with_the_same_weights(
+  step, kind, finished, make_config, tmp_path, monkeypatch
+):
+  workdir = str(tmp_path / "killed")
+  with monkeypatch.context() as patch:
+    kill_at(patch, step, kind=kind)
+    with pytest.raises(KilledError):
+      pretrain.run(make_config(), workdir)
+  assert pretrain.run(make_config(), workdir)
+  assert_same_arrays(stage_arrays(workdir, 3), stage_arrays(finished, 3))
+  train = [r["step"] for r in records_of(workdir) if r["kind"] == "train"]
+  # The first step after a restart stands alone, as compiling is timed there.
+  assert sorted(set(train)) == train == list(range(1, 11))
+  assert event_steps(workdir, "train/mlm_loss") == train
+  assert event_steps(workdir, "eval/mlm_loss") == [3, 4, 6, 8, 9, 10]
+
+
+def test_a_run_stops_at_its_time_limit_and_goes_on(
+  finished, make_config, tmp_path, monkeypatch
+):
+  workdir = str(tmp_path / "limited")
+  assert not pretrain.run(make_config(), workdir, max_seconds=1e-9)
+  summary = run_directory.RunDirectory(workdir).read_json("summary.json")
+  assert summary["is_finished"] is False
+  assert pretrain.run(make_config(), workdir)
+  assert_same_arrays(stage_arrays(workdir, 3), stage_arrays(finished, 3))
+
+
+def test_optimizer_state_is_carried_through_growth_and_a_kill(
+  make_config, tmp_path, monkeypatch
+):
+  config = make_config("optimizer.state_at_growth=carried")
+  whole, killed = str(tmp_path / "whole"), str(tmp_path / "killed")
+  assert pretrain.run(config, whole)
+  with monkeypatch.context() as patch:
+    kill_at(patch, 8)
+    with pytest.raises(KilledError):
+      pretrain.run(config, killed)
+  assert pretrain.run(config, killed)
+  assert_same_arrays(stage_arrays(whole, 3), stage_arrays(killed, 3))
+  # Stage 1 makes 4 updates, 2 another 4, 3 another 2; frozen ones rest in 2.
+  counts = {
+    number: stage_arrays(whole, number)[f"{EMBEDDINGS}/num_updates"]
+    for number in (1, 2, 3)
+  }
+  assert counts == {1: 4, 2: 4, 3: 6}
+  arrays = stage_arrays(whole, 3)
+  layer_1 = "bert/encoder/layer_1/output/dense/kernel"
+  # Layer 1 took over the 4 updates of the layer that it is a copy of.
+  assert arrays[f"{layer_1}/num_updates"] == 4 + 4 + 2
+  np.testing.assert_array_equal(
+    stage_arrays(whole, 1)[f"{EMBEDDINGS}/m"],
+    stage_arrays(whole, 2)[f"{EMBEDDINGS}/m"],
+  )
+
+
+def test_a_finished_run_continues_with_extra_steps(
+  finished, make_config, tmp_path
+):
+  workdir = str(tmp_path / "continued")
+  shutil.copytree(finished, workdir)
+  assert pretrain.run(make_config("schedule.extra_steps=3"), workdir)
+  assert_same_arrays(stage_arrays(workdir, 3), stage_arrays(finished, 3))
+  train = [r for r in records_of(workdir, 4) if r["kind"] == "train"]
+  assert [r["step"] for r in train] == list(range(1, 14))
+  assert train[-1]["num_layers"] == 2
+  # On the line from the peak at 0 to 0 at step 13.
+  assert train[-1]["learning_rate"] == pytest.approx(0.01 / 13, rel=1e-4)
+
+
+def test_an_unfinished_run_takes_no_extra_steps(make_config, tmp_path):
+  workdir = str(tmp_path / "unfinished")
+  assert not pretrain.run(make_config(), workdir, max_seconds=1e-9)
+  with pytest.raises(errors.InputError, match=r"schedule\.stages"):
+    pretrain.run(make_config("schedule.extra_steps=3"), workdir)
+
+
+@pytest.mark.parametrize("method", ["baseline", "progressive_stacking"])
+def test_other_methods_run_by_the_same_code(method, make_config, tmp_path):
+  stages = {"baseline": 1, "progressive_stacking": 2}[method]
+  shares = ", stage_shares: [0.5, 0.5]" if stages == 2 else ""
+  config = make_config(f"schedule={{method: {method}, num_steps: 4{shares}}}")
+  workdir = str(tmp_path / method)
+  assert pretrain.run(config, workdir)
+  arrays = stage_arrays(workdir, stages)
+  assert "bert/encoder/layer_1/output/dense/kernel" in arrays
+  assert "bert/encoder/layer_2/output/dense/kernel" not in arrays
+
+
+@pytest.mark.parametrize(
+  ("override", "message"),
+  [
+    ("optimizer.peak_learning_rate=0.02", "optimizer.peak_learning_rate"),
+    ("training.seed=1", "training.seed"),
+    ("data.batch_size=8", "data.batch_size"),
+  ],
+)
+def test_a_workdir_of_another_config_is_refused(
+  override, message, finished, make_config
+):
+  with pytest.raises(errors.InputError) as caught:
+    pretrain.run(make_config(override), finished)
+  assert "holds another run" in str(caught.value)
+  assert message in str(caught.value)
+  assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+  "override",
+  [
+    "model.vocab_size=47",
+    "data.sequence_length=12",
+    "data.max_predictions=4",
+    "model.lower_case=false",
+  ],
+)
+def test_data_made_for_another_model_is_refused(
+  override, make_config, tmp_path
+):
+  field = override.split("=")[0].split(".")[1]
+  with pytest.raises(errors.InputError, match=field):
+    pretrain.run(make_config(override), str(tmp_path / "run"))
+  assert not (tmp_path / "run").exists()
+
+
+def test_a_cut_off_shard_is_named(make_config, shards, tmp_path):
+  data = tmp_path / "data"
+  shutil.copytree(shards, data)
+  shard = data / "train-00001-of-00002.tfrecord"
+  shard.write_bytes(shard.read_bytes()[:-5])
+  with pytest.raises(errors.InputError, match="train-00001-of-00002"):
+    pretrain.run(make_config(f"data.directory={data}"), str(tmp_path / "run"))
+
+
+def test_a_damaged_record_is_named(make_config, shards, tmp_path):
+  data = tmp_path / "data"
+  shutil.copytree(shards, data)
+  shard = data / "train-00000-of-00002.tfrecord"
+  content = bytearray(shard.read_bytes())
+  content[len(content) // 2] ^= 0xFF
+  shard.write_bytes(content)
+  with pytest.raises(errors.InputError, match="train-00000-of-00002"):
+    pretrain.run(make_config(f"data.directory={data}"), str(tmp_path / "run"))
+
+
+def test_a_strange_first_loss_is_warned_of(make_config, tmp_path, caplog):
+  config = make_config(
+    "model.initializer_range=2.0", "schedule={method: baseline, num_steps: 2}"
+  )
+  pretrain.run(config, str(tmp_path / "run"))
+  assert f"near {math.log(46):.2f}" in caplog.text
+
+
+def test_a_normal_first_loss_is_not_warned_of(make_config, tmp_path, caplog):
+  config = make_config("schedule={method: baseline, num_steps: 2}")
+  pretrain.run(config, str(tmp_path / "run"))
+  assert "of the first batch" not in caplog.text
+
+
+def test_a_damaged_stage_file_is_named(finished, make_config, tmp_path):
+  workdir = tmp_path / "damaged"
+  shutil.copytree(finished, workdir)
+  os.remove(workdir / "stage_3" / "weights.index")
+  data = workdir / "stage_2" / "weights.data-00000-of-00001"
+  data.write_bytes(data.read_bytes()[:100])
+  with pytest.raises(errors.InputError, match="stage_2/weights"):
+    pretrain.run(make_config(), str(workdir))
+
+
+def test_records_are_json_lines(finished):
+  path = os.path.join(finished, "stage_1", "metrics.jsonl")
+  with open(path) as file:
+    first = json.loads(file.readline())
+  assert first["mlm_loss"] == pytest.approx(math.log(46), abs=0.2)
+  assert first["nsp_loss"] == pytest.approx(math.log(2), abs=0.2)
