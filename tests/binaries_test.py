@@ -1,0 +1,167 @@
+"""The binaries as a user meets them: from text to a comparison of runs."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+CONFIG = """
+model:
+  vocab_size: 46
+  hidden_size: 6
+  num_layers: 2
+  num_heads: 2
+  intermediate_size: 10
+  max_positions: 20
+data: {directory: DATA, sequence_length: 16, max_predictions: 3, batch_size: 4}
+schedule: {method: baseline, num_steps: 6}
+optimizer: {peak_learning_rate: 0.01, warmup_steps: 1}
+training: {steps_per_loop: 2, eval_interval: 3, checkpoint_interval: 2}
+"""
+MSLT = "--set=schedule={method: mslt, num_steps: 6, num_growing_stages: 2}"
+
+
+def run(binary, *arguments):
+  return subprocess.run(
+    [sys.executable, str(ROOT / "bin" / binary), *arguments],
+    capture_output=True,
+    text=True,
+    cwd=os.path.sep,  # Wherever the user stands.
+    check=False,
+  )
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory, text_file, vocab_file):
+  """A folder with config.yaml, a data set in data/ and runs in runs/."""
+  folder = tmp_path_factory.mktemp("workspace")
+  built = run(
+    "create_pretraining_data.py",
+    f"--input={text_file}",
+    f"--vocab={vocab_file}",
+    f"--output_dir={folder}/data",
+    "--sequence_length=16",
+    "--max_predictions=3",
+    "--heldout_fraction=0.2",
+    "--num_shards=2",
+  )
+  assert built.returncode == 0, built.stderr
+  (folder / "config.yaml").write_text(CONFIG.replace("DATA", f"{folder}/data"))
+  for name, extra in {"baseline": [], "mslt": [MSLT]}.items():
+    trained = run(
+      "pretrain.py",
+      f"--config={folder}/config.yaml",
+      f"--workdir={folder}/runs/{name}",
+      *extra,
+    )
+    assert trained.returncode == 0, trained.stderr
+    assert "finished" in trained.stdout
+  return folder
+
+
+def test_text_becomes_a_comparison_of_runs(workspace):
+  runs = workspace / "runs"
+  compared = run(
+    "compare_runs.py",
+    f"--runs={runs}/baseline,{runs}/mslt",
+    f"--output_dir={workspace}/comparison",
+  )
+  assert compared.returncode == 0, compared.stderr
+  lines = compared.stdout.splitlines()
+  assert lines[0].split()[:2] == ["run", "steps"]
+  assert [line.split()[0] for line in lines[1:3]] == ["baseline", "mslt"]
+  figures = json.loads((workspace / "comparison/comparison.json").read_text())
+  assert set(figures) == {"unigram_mlm_loss", "baseline", "mslt"}
+  mslt, baseline = figures["mslt"], figures["baseline"]
+  assert set(mslt) == {
+    "steps",
+    "wall_seconds",
+    "train_seconds",
+    "eval_mlm_loss",
+    "eval_mlm_accuracy",
+    "eval_nsp_accuracy",
+    "speedup_wall",
+    "speedup_train",
+  }
+  assert mslt["steps"] == baseline["steps"] == 6
+  assert baseline["speedup_wall"] == baseline["speedup_train"] == 1.0
+  assert mslt["speedup_train"] == pytest.approx(
+    baseline["train_seconds"] / mslt["train_seconds"]
+  )
+  png = (workspace / "comparison/comparison.png").read_bytes()
+  assert png.startswith(b"\x89PNG")
+
+
+def test_a_dry_run_shows_stages_and_cost_and_writes_nothing(workspace):
+  dry = run(
+    "pretrain.py", f"--config={workspace}/config.yaml", MSLT, "--dry_run"
+  )
+  assert dry.returncode == 0, dry.stderr
+  stage_2 = next(
+    line.split()
+    for line in dry.stdout.splitlines()
+    if line.split()[:2] == ["2", "2-5"]
+  )
+  assert stage_2[2:7] == ["2", "1", "frozen", "0", "0"]
+  assert "times as fast as the baseline" in dry.stdout
+
+
+def test_a_binary_explains_itself():
+  shown = run("pretrain.py", "--help")
+  assert "python bin/pretrain.py --config=" in shown.stdout
+  assert "--max_hours" in shown.stdout
+
+
+@pytest.mark.parametrize(
+  ("binary", "arguments", "message"),
+  [
+    ("pretrain.py", ["--config={f}/none.yaml", "--dry_run"], "none.yaml"),
+    ("pretrain.py", ["--workdir=/tmp/x"], "--config"),
+    ("pretrain.py", ["--confg=x"], "confg"),
+    ("pretrain.py", ["--max_hours=soon", "--config=x"], "max_hours"),
+    (
+      "pretrain.py",
+      ["--config={f}/config.yaml", "--dry_run", "--set=model.hiden_size=3"],
+      "hiden_size",
+    ),
+    (
+      "pretrain.py",
+      ["--config={f}/config.yaml", "--dry_run", "--set=model.hidden_size=big"],
+      "model.hidden_size='big'",
+    ),
+    ("pretrain.py", ["--config={f}/config.yaml"], "--workdir"),
+    (
+      "pretrain.py",
+      ["--config={f}/config.yaml", "--workdir={f}/runs/mslt"],
+      "holds another run",
+    ),
+    (
+      "pretrain.py",
+      [
+        "--config={f}/config.yaml",
+        "--workdir={f}/runs/new",
+        "--set=data.directory={f}/nowhere",
+      ],
+      "nowhere",
+    ),
+    (
+      "compare_runs.py",
+      ["--runs={f}/runs/none", "--output_dir={f}/comparison"],
+      "runs/none",
+    ),
+  ],
+)
+def test_wrong_input_is_one_line_on_stderr(
+  binary, arguments, message, workspace
+):
+  filled = [each.replace("{f}", str(workspace)) for each in arguments]
+  failed = run(binary, *filled)
+  assert failed.returncode not in (0, None)
+  assert len(failed.stderr.splitlines()) == 1, failed.stderr
+  assert failed.stderr.startswith(f"{binary}: error: ")
+  assert message in failed.stderr
+  assert failed.stdout == ""
