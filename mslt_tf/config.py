@@ -8,16 +8,14 @@ import dataclasses
 import difflib
 import inspect
 import math
-import re
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-import yaml
-
 from mslt_tf import errors
 from mslt_tf import schedules
+from mslt_tf import strict_yaml
 
 _METHODS: dict[str, Callable[..., schedules.Schedule]] = {
   "baseline": schedules.baseline,
@@ -143,7 +141,7 @@ def load(text: str, *, source: str, overrides: Sequence[str] = ()) -> Config:
     InputError: naming `source` and the field.
   """
   try:
-    tree = _read_yaml(text)
+    tree = strict_yaml.load(text)
     for override in overrides:
       _override(tree, override)
     return _config(tree)
@@ -158,13 +156,7 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 def to_yaml(config: Config) -> str:
   """Returns YAML text that `load` reads back to an equal config."""
-  return yaml.dump(
-    to_dict(config),
-    Dumper=_Dumper,
-    sort_keys=False,
-    default_flow_style=False,
-    width=80,
-  )
+  return strict_yaml.dump(to_dict(config))
 
 
 def identity(config: Config) -> dict[str, Any]:
@@ -174,71 +166,6 @@ def identity(config: Config) -> dict[str, Any]:
   del tree["data"]["directory"]
   tree["training"] = {"seed": config.training.seed}
   return tree
-
-
-class _StrictLoader(yaml.SafeLoader):
-  """A safe loader with YAML 1.2's numbers and booleans, and no repeated keys.
-
-  PyYAML follows YAML 1.1, where `1e-4` is text, `on` a boolean, `1:30` the
-  number 90 and `010` the number 8.
-  """
-
-  def construct_mapping(self, node, deep=False):
-    keys = []
-    for key_node, _ in node.value:
-      key = self.construct_object(key_node, deep=deep)
-      if key in keys:
-        line = key_node.start_mark.line + 1
-        raise errors.InputError(f"line {line}: {key} is given twice.")
-      keys.append(key)
-    return super().construct_mapping(node, deep=deep)
-
-
-class _Dumper(yaml.SafeDumper):
-  """Writes a field a line; quotes text that `_StrictLoader` has as a number."""
-
-  def represent_sequence(self, tag, sequence, flow_style=None):
-    is_flat = not any(isinstance(each, dict | list) for each in sequence)
-    return super().represent_sequence(tag, sequence, flow_style=is_flat)
-
-
-_StrictLoader.yaml_implicit_resolvers = {
-  first: [
-    (tag, pattern)
-    for tag, pattern in resolvers
-    if tag.rpartition(":")[2] not in ("bool", "int", "float", "timestamp")
-  ]
-  for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-for _tag, _pattern, _first in (
-  ("bool", r"true|false", "tf"),
-  ("int", r"[-+]?(0|[1-9][0-9_]*)", "-+0123456789"),
-  (
-    "float",
-    r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?"
-    r"|[-+]?\.inf|\.nan",
-    "-+.0123456789",
-  ),
-):
-  for _class in (_StrictLoader, _Dumper):
-    _class.add_implicit_resolver(
-      f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first)
-    )
-
-
-def _read_yaml(text: str) -> Any:
-  try:
-    return yaml.load(text, Loader=_StrictLoader)
-  except yaml.MarkedYAMLError as error:
-    where = (
-      f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
-    )
-    raise errors.InputError(
-      f"not valid YAML{where}: {error.problem}."
-    ) from error
-  except yaml.YAMLError as error:
-    reason = " ".join(str(error).split())
-    raise errors.InputError(f"not valid YAML: {reason}.") from error
 
 
 def _config(tree: Any) -> Config:
@@ -409,7 +336,7 @@ def _override(tree: Any, override: str) -> None:
         f"--set={override}: {what}={tree!r} has no fields."
       )
   try:
-    tree[field] = _read_yaml(text)
+    tree[field] = strict_yaml.load(text)
   except errors.InputError as error:
     raise errors.InputError(f"--set={override}: {error}") from error
 

@@ -31,7 +31,8 @@ MAY_IMPORT = {
   "training": {"errors", "training"},
   "interop": {*_PURE, *_MIDDLE, "interop"},
   "analysis": {*_PURE, *_MIDDLE, "analysis"},
-  "config": {"errors", "schedules"},
+  "config": {"errors", "schedules", "strict_yaml"},
+  "strict_yaml": {"errors"},
   "plan": {*_PURE, "config"},
   "assembly": {*_PURE, *_MIDDLE, "config", "plan"},
   "pretrain": {*_PURE, *_MIDDLE, *_TOP},
@@ -49,6 +50,7 @@ WITHOUT_TENSORFLOW = {
   "mslt_tf/growth",
   "mslt_tf/plan",
   "mslt_tf/schedules",
+  "mslt_tf/strict_yaml",
 }
 
 TOP_LEVEL = {

@@ -29,17 +29,19 @@ def write_run(folder, name, *, wall, train, mlm_loss, is_finished=True):
       "".join(json.dumps(line) + "\n" for line in lines)
     )
   (workdir / "summary.json").write_text(
-    json.dumps({
-      "is_finished": is_finished,
-      "step": 30,
-      "wall_seconds": wall,
-      "train_seconds": train,
-      "eval_mlm_loss": mlm_loss,
-      "eval_mlm_accuracy": 0.125,
-      "eval_nsp_accuracy": 0.5,
-      "unigram_mlm_loss": 6.25,
-      "stages": [{"stage": 1, "step": 20}, {"stage": 2, "step": 30}],
-    })
+    json.dumps(
+      {
+        "is_finished": is_finished,
+        "step": 30,
+        "wall_seconds": wall,
+        "train_seconds": train,
+        "eval_mlm_loss": mlm_loss,
+        "eval_mlm_accuracy": 0.125,
+        "eval_nsp_accuracy": 0.5,
+        "unigram_mlm_loss": 6.25,
+        "stages": [{"stage": 1, "step": 20}, {"stage": 2, "step": 30}],
+      }
+    )
   )
   return str(workdir)
 
