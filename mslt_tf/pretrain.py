@@ -79,6 +79,7 @@ def run(
   clock = metrics.Clock(started)
   for stage in stages:
     if directory.is_finished(stage.number):
+      directory.remove_checkpoints(stage.number)
       results = directory.read_results(stage.number)
       clock.resume(
         wall_seconds=results["wall_seconds"],
@@ -243,7 +244,8 @@ class _StageRun:
 
   def _save(self) -> None:
     self._clock.tick()
-    self._checkpoints.save(checkpoint_number=self._step)
+    with run_directory.writing(self._checkpoints.directory):
+      self._checkpoints.save(checkpoint_number=self._step)
 
   def _should_stop(self) -> bool:
     # The next loop has to end before the deadline, too.

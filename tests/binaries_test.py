@@ -22,6 +22,12 @@ schedule: {method: baseline, num_steps: 6}
 optimizer: {peak_learning_rate: 0.01, warmup_steps: 1}
 training: {steps_per_loop: 2, eval_interval: 3, checkpoint_interval: 2}
 """
+# The binaries choose TensorFlow's log level where the user has not.
+ENVIRONMENT = {
+  name: value
+  for name, value in os.environ.items()
+  if name != "TF_CPP_MIN_LOG_LEVEL"
+}
 MSLT = "--set=schedule={method: mslt, num_steps: 6, num_growing_stages: 2}"
 
 
@@ -31,6 +37,7 @@ def run(binary, *arguments):
     capture_output=True,
     text=True,
     cwd=os.path.sep,  # Wherever the user stands.
+    env=ENVIRONMENT,
     check=False,
   )
 

@@ -160,5 +160,8 @@ def plot(runs: Sequence[Run], path: str) -> None:
   axes[0].set_ylabel("held-out MLM loss (nats)")
   axes[0].legend()
   figure.tight_layout()
-  with tf.io.gfile.GFile(path, "wb") as file:
+  with (
+    run_directory.writing(path),
+    tf.io.gfile.GFile(path, "wb") as file,
+  ):
     figure.savefig(file, format="png", dpi=150)

@@ -9,6 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from mslt_tf import errors
+from mslt_tf.training import run_directory
 
 
 class MetricsLog:
@@ -31,7 +32,10 @@ class MetricsLog:
     self._writer = tf.summary.create_file_writer(event_dir)
 
   def write(self, kind: str, record: Mapping[str, Any]) -> None:
-    with tf.io.gfile.GFile(self._jsonl_path, "a") as file:
+    with (
+      run_directory.writing(self._jsonl_path),
+      tf.io.gfile.GFile(self._jsonl_path, "a") as file,
+    ):
       file.write(json.dumps({"kind": kind, **record}) + "\n")
     with self._writer.as_default(step=record["step"]):
       for key, value in record.items():

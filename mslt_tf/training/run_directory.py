@@ -14,10 +14,11 @@ workdir/
   stage_2/ ...
 """
 
+import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,16 @@ import tensorflow as tf
 from mslt_tf import errors
 
 _DATA_SUFFIX = ".data-00000-of-00001"
+
+
+@contextlib.contextmanager
+def writing(path: str) -> Iterator[None]:
+  """Turns what a file system refuses, a full disk say, into `InputError`."""
+  try:
+    yield
+  except (tf.errors.OpError, OSError) as error:
+    reason = str(error).splitlines()[0]
+    raise errors.InputError(f"{path} cannot be written: {reason}") from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,15 +76,19 @@ class RunDirectory:
     names = sorted(arrays)
     prefix = self._weights(number)
     unfinished = prefix + ".unfinished"
-    tf.raw_ops.SaveV2(
-      prefix=unfinished,
-      tensor_names=names,
-      shape_and_slices=[""] * len(names),
-      tensors=[arrays[name] for name in names],
-    )
-    for suffix in (_DATA_SUFFIX, ".index"):  # The index last.
-      tf.io.gfile.rename(unfinished + suffix, prefix + suffix, overwrite=True)
-    # A finished stage is never entered again.
+    with writing(prefix):
+      tf.raw_ops.SaveV2(
+        prefix=unfinished,
+        tensor_names=names,
+        shape_and_slices=[""] * len(names),
+        tensors=[arrays[name] for name in names],
+      )
+      for suffix in (_DATA_SUFFIX, ".index"):  # The index last.
+        tf.io.gfile.rename(unfinished + suffix, prefix + suffix, overwrite=True)
+    self.remove_checkpoints(number)
+
+  def remove_checkpoints(self, number: int) -> None:
+    """Frees the room of a finished stage, which is never entered again."""
     if tf.io.gfile.exists(self.checkpoints(number)):
       tf.io.gfile.rmtree(self.checkpoints(number))
 
@@ -109,10 +124,11 @@ class RunDirectory:
   def write_text(self, name: str, text: str) -> None:
     """Writes a file such that a reader sees the old or the new one."""
     path = os.path.join(self.path, name)
-    tf.io.gfile.makedirs(os.path.dirname(path))
-    with tf.io.gfile.GFile(path + ".unfinished", "w") as file:
-      file.write(text)
-    tf.io.gfile.rename(path + ".unfinished", path, overwrite=True)
+    with writing(path):
+      tf.io.gfile.makedirs(os.path.dirname(path))
+      with tf.io.gfile.GFile(path + ".unfinished", "w") as file:
+        file.write(text)
+      tf.io.gfile.rename(path + ".unfinished", path, overwrite=True)
 
   def _weights(self, number: int) -> str:
     return os.path.join(self.stage(number), "weights")

@@ -260,3 +260,12 @@ def test_a_damaged_identity_is_an_error_that_names_it(tmp_path):
   (tmp_path / "run" / "identity.json").write_text("{")
   with pytest.raises(errors.InputError, match=r"identity\.json"):
     run_directory.claim(workdir, _identity())
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+  (tmp_path / "file").write_text("")
+  workdir = str(tmp_path / "file" / "run")
+  with pytest.raises(errors.InputError, match="cannot be written") as caught:
+    run_directory.RunDirectory(workdir).write_json("summary.json", {})
+  assert str(caught.value).startswith(f"{workdir}/summary.json cannot")
+  assert "\n" not in str(caught.value)
