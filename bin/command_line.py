@@ -54,7 +54,7 @@ def _report_errors(main: Callable[[], None]) -> None:
   except errors.InputError as error:
     _fail(str(error))
   except KeyboardInterrupt:
-    _fail("interrupted; the same command continues.", status=130)
+    _fail("interrupted; run the same command again.", status=130)
 
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:

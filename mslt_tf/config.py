@@ -54,12 +54,19 @@ class ModelConfig:
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-  """What is read: the output directory of create_pretraining_data.py."""
+  """What is read: the output directory of create_pretraining_data.py.
+
+  Attributes:
+    batch_size: Examples of one update, over all devices.
+    vocab_sha256: Of the vocabulary file that the data must be made with; `null`
+      takes any of the right size.
+  """
 
   directory: str
   sequence_length: int
   max_predictions: int
-  batch_size: int  # Examples of one update, over all devices.
+  batch_size: int
+  vocab_sha256: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +106,8 @@ class TrainingConfig:
     eval_examples: Held-out examples an evaluation reads; `null` reads all.
     checkpoint_interval: Steps between checkpoints.
     keep_checkpoints: Checkpoints of the current stage that are kept.
-    xla: `auto` compiles the step on GPU and TPU, not on CPU.
+    xla: Whether forward and backward are compiled; `auto` compiles them on GPU
+      and TPU, not on CPU. LAMB's kernels always are.
     deterministic: Bit-equal results on the same device, at some cost in speed.
   """
 
@@ -184,19 +192,23 @@ def _config(tree: Any) -> Config:
 def _schedule(tree: Any, num_layers: int) -> schedules.Schedule:
   """Builds a schedule from a method with its arguments, or from its stages.
 
-  Either form takes `extra_steps`: a further stage at the last depth that trains
-  everything.
+  Either form takes `extra_steps`: a number, or a list of them, each a further
+  stage at the last depth that trains everything.
   """
   if not isinstance(tree, Mapping):
     raise errors.InputError(f"schedule={tree!r} must be a mapping.")
   tree = dict(tree)
+  extra_steps = tree.pop("extra_steps", [])
   extra_steps = _convert(
-    tree.pop("extra_steps", 0), int, "schedule.extra_steps"
+    extra_steps if isinstance(extra_steps, list) else [extra_steps],
+    tuple[int, ...],
+    "schedule.extra_steps",
   )
-  if extra_steps < 0:
-    raise errors.InputError(
-      f"schedule.extra_steps={extra_steps} must be at least 0."
-    )
+  for steps in extra_steps:
+    if steps < 0:
+      raise errors.InputError(
+        f"schedule.extra_steps={steps} must be at least 0."
+      )
   try:
     if "stages" in tree:
       schedule = _spelt_out(tree)
@@ -206,11 +218,13 @@ def _schedule(tree: Any, num_layers: int) -> schedules.Schedule:
     if str(error).startswith("schedule"):
       raise
     raise errors.InputError(f"schedule: {error}") from error
-  if not extra_steps:
-    return schedule
   depth = schedule.stages[-1].num_layers
-  extra = schedules.Stage(depth, extra_steps, tuple(range(depth)))
-  return schedules.Schedule((*schedule.stages, extra))
+  extra = [
+    schedules.Stage(depth, steps, tuple(range(depth)))
+    for steps in extra_steps
+    if steps
+  ]
+  return schedules.Schedule((*schedule.stages, *extra))
 
 
 def _spelt_out(tree: Mapping[str, Any]) -> schedules.Schedule:
@@ -287,6 +301,11 @@ def _convert(value: Any, hint: Any, path: str) -> Any:
     return tuple(
       _convert(each, arguments[0], f"{path}[{index}]")
       for index, each in enumerate(value)
+    )
+  if isinstance(value, int) and abs(value) > _LARGEST_WHOLE_NUMBER:
+    raise errors.InputError(
+      f"{path} has {len(str(abs(value)))} digits; the largest whole number is"
+      f" {_LARGEST_WHOLE_NUMBER}."
     )
   is_number = isinstance(value, int | float) and not isinstance(value, bool)
   if hint is float and is_number:
@@ -379,8 +398,11 @@ def _check(config: Config) -> None:
     )
 
 
+_LARGEST_WHOLE_NUMBER = 2**53  # That floats hold exactly.
 # Numbers are above 0 except for these: at least the first, below the second.
 _RANGES = {
+  # The dropouts of a model are numbered below 2^12, three a layer.
+  "model.num_layers": (1, 1366),
   "model.hidden_dropout": (0, 1),
   "model.attention_dropout": (0, 1),
   "optimizer.warmup_steps": (0, math.inf),

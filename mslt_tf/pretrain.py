@@ -5,6 +5,7 @@ import math
 import os
 import platform
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,7 @@ def run(
     lower_case=config.model.lower_case,
     sequence_length=config.data.sequence_length,
     max_predictions=config.data.max_predictions,
+    vocab_sha256=config.data.vocab_sha256,
   )
   identity = config_lib.identity(config)
   identity["data"]["fingerprint"] = data.fingerprint
@@ -77,6 +79,7 @@ def run(
   directory.write_text("config.yaml", config_lib.to_yaml(config))
   stages = plan.place_stages(config.schedule)
   clock = metrics.Clock(started)
+  deadline = loop.Deadline(started + max_seconds)
   for stage in stages:
     if directory.is_finished(stage.number):
       directory.remove_checkpoints(stage.number)
@@ -92,12 +95,12 @@ def run(
       directory=directory,
       stage=stage,
       clock=clock,
-      deadline=started + max_seconds,
+      deadline=deadline,
     )
-    is_finished = stage_run.run()
-    _write_summary(config, data, directory, clock)
-    if not is_finished:
+    if not stage_run.run():
+      _write_summary(config, data, directory, clock)
       return False
+  _write_summary(config, data, directory, clock)
   return True
 
 
@@ -112,7 +115,7 @@ class _StageRun:
     directory: run_directory.RunDirectory,
     stage: plan.PlacedStage,
     clock: metrics.Clock,
-    deadline: float,
+    deadline: loop.Deadline,
   ):
     self._config = config
     self._data = data
@@ -120,7 +123,6 @@ class _StageRun:
     self._stage = stage
     self._clock = clock
     self._deadline = deadline
-    self._longest_loop = 0.0
     self._seconds_per_step = math.nan
     self._eval_results: dict[str, float] = {}
 
@@ -147,6 +149,7 @@ class _StageRun:
       step_counter=self._step,
     )
     self._restore()
+    self._count_lost_time()
     self._steps = loop.TrainingSteps(
       compute_sums=self._sums_in_training,
       losses=LOSSES,
@@ -200,7 +203,7 @@ class _StageRun:
         train=self._train,
         evaluate=self._evaluate,
         save=self._save,
-        should_stop=self._should_stop,
+        should_stop=self._deadline.is_near,
       )
     except tf.errors.DataLossError as error:
       damaged = input_pipeline.find_damage(self._data)
@@ -242,14 +245,18 @@ class _StageRun:
         f"{latest}: the checkpoint cannot be restored: {reason}"
       ) from error
 
+  def _count_lost_time(self) -> None:
+    """A kill throws steps away, but the time they took was spent."""
+    path = self._directory.metrics(self._stage.number)
+    if tf.io.gfile.exists(path):
+      records = metrics.read(path)
+      if records:
+        self._clock.count_up_to(records[-1]["wall_seconds"])
+
   def _save(self) -> None:
     self._clock.tick()
     with run_directory.writing(self._checkpoints.directory):
       self._checkpoints.save(checkpoint_number=self._step)
-
-  def _should_stop(self) -> bool:
-    # The next loop has to end before the deadline, too.
-    return time.monotonic() + self._longest_loop > self._deadline
 
   def _sums_in_training(self, features, batch_index) -> loop.Sums:
     dropout = dropout_lib.Dropout(self._config.training.seed, batch_index)
@@ -260,12 +267,7 @@ class _StageRun:
     means = self._steps(self._iterator, num_steps)
     seconds = time.monotonic() - start
     step = int(self._step)
-    for name in LOSSES:
-      if not math.isfinite(means[name]):
-        raise errors.InputError(
-          f"step {step}: {name} is {means[name]}; a lower"
-          " optimizer.peak_learning_rate may help."
-        )
+    self._check_finite(means, (*LOSSES, "gradient_norm"))
     record = {
       "step": step,
       "batch_index": int(self._batch_index),
@@ -280,7 +282,6 @@ class _StageRun:
       record["compile_seconds"] = seconds
     else:
       self._clock.add_train_seconds(seconds)
-      self._longest_loop = max(self._longest_loop, seconds)
       self._seconds_per_step = seconds / num_steps
       batch_size = self._config.data.batch_size
       record["examples_per_second"] = batch_size * num_steps / seconds
@@ -292,6 +293,8 @@ class _StageRun:
 
   def _evaluate(self) -> None:
     means = self._evaluation()
+    # The last update's weights are seen by no training step of this stage.
+    self._check_finite(means, LOSSES)
     self._eval_results = {f"eval_{name}": mean for name, mean in means.items()}
     record = {
       "step": int(self._step),
@@ -311,6 +314,16 @@ class _StageRun:
       means["nsp_loss"],
       means["nsp_accuracy"],
     )
+
+  def _check_finite(
+    self, means: dict[str, float], names: Sequence[str]
+  ) -> None:
+    for name in names:
+      if not math.isfinite(means[name]):
+        raise errors.InputError(
+          f"step {int(self._step)}: {name} is {means[name]}; a new --workdir"
+          " with a lower optimizer.peak_learning_rate may help."
+        )
 
   def _finish(self) -> None:
     """Writes the stage's file."""
@@ -390,15 +403,21 @@ def _write_summary(
     for stage in plan.place_stages(config.schedule)
     if directory.is_finished(stage.number)
   ]
+  is_finished = len(finished) == len(config.schedule.stages)
   last = {name: finished[-1][name] for name in RESULTS} if finished else {}
+  # A finished run took what its last stage says, however often it is started.
+  wall, train = clock.wall_seconds, clock.train_seconds
+  if is_finished:
+    wall, train = finished[-1]["wall_seconds"], finished[-1]["train_seconds"]
   directory.write_json(
     "summary.json",
     {
-      "is_finished": len(finished) == len(config.schedule.stages),
+      "is_finished": is_finished,
       "num_steps": config.schedule.num_steps,
       **last,
-      "wall_seconds": clock.wall_seconds,
-      "train_seconds": clock.train_seconds,
+      "wall_seconds": wall,
+      "train_seconds": train,
+      "data_fingerprint": data.fingerprint,
       "unigram_mlm_loss": data.unigram_mlm_loss,
       "stages": finished,
       "config": config_lib.to_dict(config),

@@ -239,6 +239,66 @@ def test_optimizer_state_is_carried_through_growth_and_a_kill(
   )
 
 
+def test_a_kill_before_the_summary_is_mended(
+  finished, make_config, tmp_path, monkeypatch
+):
+  workdir = str(tmp_path / "killed")
+  shutil.copytree(finished, workdir)
+  os.remove(os.path.join(workdir, "summary.json"))
+  assert pretrain.run(make_config(), workdir)
+  directory = run_directory.RunDirectory(workdir)
+  summary = directory.read_json("summary.json")
+  whole = run_directory.RunDirectory(finished).read_json("summary.json")
+  assert summary["is_finished"] is True
+  # Starting a finished run again takes no time of the run's.
+  assert summary["wall_seconds"] == whole["wall_seconds"]
+  assert summary["train_seconds"] == whole["train_seconds"]
+
+
+def test_time_that_a_kill_threw_away_was_spent(
+  make_config, tmp_path, monkeypatch
+):
+  workdir = str(tmp_path / "killed")
+  with monkeypatch.context() as patch:
+    kill_at(patch, 2)
+    with pytest.raises(KilledError):
+      pretrain.run(make_config(), workdir)
+  path = run_directory.RunDirectory(workdir).metrics(1)
+  (record,) = metrics.read(path)
+  with open(path, "w") as file:
+    file.write(json.dumps({**record, "wall_seconds": 5000.0}) + "\n")
+  assert not pretrain.run(make_config(), workdir, max_seconds=1e-9)
+  summary = run_directory.RunDirectory(workdir).read_json("summary.json")
+  assert summary["wall_seconds"] > 5000.0
+
+
+def test_weights_ruined_by_the_last_update_finish_nothing(
+  make_config, tmp_path
+):
+  config = make_config(
+    "optimizer.peak_learning_rate=1e38",
+    "schedule={method: baseline, num_steps: 2}",
+  )
+  with pytest.raises(errors.InputError, match="peak_learning_rate"):
+    pretrain.run(config, str(tmp_path / "run"))
+  assert not run_directory.RunDirectory(str(tmp_path / "run")).is_finished(1)
+
+
+def test_a_changed_vocabulary_file_is_named(make_config, shards, tmp_path):
+  data = tmp_path / "data"
+  shutil.copytree(shards, data)
+  (data / "vocab.txt").write_text("junk\n")
+  with pytest.raises(errors.InputError, match=r"vocab\.txt"):
+    pretrain.run(make_config(f"data.directory={data}"), str(tmp_path / "run"))
+
+
+def test_another_vocabulary_of_the_same_size_is_refused(make_config, tmp_path):
+  with pytest.raises(errors.InputError, match=f"vocab_sha256={'0' * 64}, but"):
+    pretrain.run(
+      make_config(f"data.vocab_sha256='{'0' * 64}'"), str(tmp_path / "run")
+    )
+
+
 def test_a_finished_run_continues_with_extra_steps(
   finished, make_config, tmp_path
 ):
@@ -251,6 +311,10 @@ def test_a_finished_run_continues_with_extra_steps(
   assert train[-1]["num_layers"] == 2
   # On the line from the peak at 0 to 0 at step 13.
   assert train[-1]["learning_rate"] == pytest.approx(0.01 / 13, rel=1e-4)
+  # And once more.
+  assert pretrain.run(make_config("schedule.extra_steps=[3, 1]"), workdir)
+  summary = run_directory.RunDirectory(workdir).read_json("summary.json")
+  assert summary["step"] == 14
 
 
 def test_an_unfinished_run_takes_no_extra_steps(make_config, tmp_path):

@@ -62,6 +62,16 @@ def read_run(workdir: str) -> Run:
 def compare(runs: Sequence[Run]) -> dict[str, Any]:
   """Returns each run's figures by name; speedups are against the first run."""
   first = runs[0].summary
+  for run in runs:
+    if run.summary["data_fingerprint"] != first["data_fingerprint"]:
+      raise errors.InputError(
+        f"{run.name} was trained on other data than {runs[0].name}; their"
+        " losses cannot be compared."
+      )
+    if not run.summary["train_seconds"]:
+      raise errors.InputError(
+        f"{run.name} made one step a stage; there is no time to compare."
+      )
   comparison: dict[str, Any] = {"unigram_mlm_loss": first["unigram_mlm_loss"]}
   for run in runs:
     comparison[run.name] = {

@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import itertools
 import os
+import resource
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -26,6 +27,7 @@ from mslt_tf.data import vocabulary
 
 VOCAB_FILE = "vocab.txt"
 
+MOST_TOKENS = 1_000_000  # Of a learnt vocabulary.
 _SCRATCH_DIRECTORY = "unfinished"
 _EXAMPLES = 0  # What a random generator is for; `shards` has 1 and 2.
 
@@ -216,7 +218,7 @@ def _unigram_mlm_loss(
 
 @contextlib.contextmanager
 def _scratch_directory(output_directory: str) -> Iterator[str]:
-  """Makes a directory for what is unfinished; wrong input leaves none."""
+  """Makes a directory for what is unfinished; a failure leaves none."""
   scratch = os.path.join(output_directory, _SCRATCH_DIRECTORY)
   try:
     if tf.io.gfile.exists(scratch):
@@ -228,8 +230,13 @@ def _scratch_directory(output_directory: str) -> Iterator[str]:
     ) from error
   try:
     yield scratch
-  except errors.InputError:
+  except BaseException as error:
     tf.io.gfile.rmtree(scratch)
+    if isinstance(error, tf.errors.OpError | OSError):
+      reason = str(error).splitlines()[0]
+      raise errors.InputError(
+        f"output_dir={output_directory!r} cannot be written: {reason}"
+      ) from error
     raise
 
 
@@ -267,6 +274,9 @@ def _publish(description: dict, scratch: str, output_directory: str) -> None:
 
 
 def _check(settings: Settings) -> None:
+  # TensorFlow and Python have files of their own open.
+  open_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+  most_shards = max(open_files - 100, 1)
   if (settings.vocab_path is None) == (settings.vocab_size is None):
     raise errors.InputError(
       f"vocab={settings.vocab_path} and vocab_size={settings.vocab_size}:"
@@ -291,7 +301,16 @@ def _check(settings: Settings) -> None:
       0 < settings.heldout_fraction < 1,
     ),
     ("dupe_factor", "at least 1", settings.dupe_factor >= 1),
-    ("num_shards", "at least 1", settings.num_shards >= 1),
+    (
+      "num_shards",
+      f"between 1 and {most_shards}, for files that may be open at once",
+      1 <= settings.num_shards <= most_shards,
+    ),
+    (
+      "vocab_size",
+      f"at most {MOST_TOKENS}",
+      settings.vocab_size is None or settings.vocab_size <= MOST_TOKENS,
+    ),
     ("seed", "0 to 2**63 - 1", 0 <= settings.seed < 2**63),
   ):
     if not is_right:

@@ -10,6 +10,7 @@ Text is UTF-8, with or without a byte order mark, with LF or CRLF. Bytes that
 are no UTF-8 become U+FFFD and are counted.
 """
 
+import collections
 import contextlib
 import dataclasses
 import hashlib
@@ -19,6 +20,7 @@ from typing import cast
 
 import nupunkt
 import tensorflow as tf
+from absl import logging
 
 from mslt_tf import errors
 
@@ -55,8 +57,19 @@ def find_files(patterns: Sequence[str]) -> list[str]:
     found = [
       path for path in tf.io.gfile.glob(pattern) if not tf.io.gfile.isdir(path)
     ]
+    if not found and tf.io.gfile.isdir(pattern):
+      raise errors.InputError(
+        f"input={pattern!r} is a directory; give its files, such as"
+        f" {pattern.rstrip('/')}/*.txt."
+      )
     if not found:
       raise errors.InputError(f"input={pattern!r} matches no file.")
+    for path in found:
+      if tf.io.gfile.stat(path).length:
+        continue
+      if path == pattern:
+        raise errors.InputError(f"input={path!r} is empty.")
+      logging.warning("%s is empty.", path)
     files.update(found)
   return sorted(files)
 
@@ -88,15 +101,24 @@ def read(
     raise errors.InputError(
       f"input_format={input_format!r} is not one of {', '.join(FORMATS)}."
     )
+  num_files: collections.Counter[str] = collections.Counter()
   for path in files:
     file_format = input_format
     with _reported(path):
       if file_format == "auto":
         file_format = detect_format(_head(path))
+      num_files[file_format] += 1
       if file_format == "prose":
         yield from _read_prose(path)
       else:
         yield from _read_sentences(path)
+  if input_format == "auto":
+    # A wrong guess would spoil the sentence pairs without a sign.
+    logging.info(
+      "Read as prose: %d files, as a sentence a line: %d (--input_format).",
+      num_files["prose"],
+      num_files["sentences"],
+    )
 
 
 def detect_format(text: str) -> str:

@@ -99,8 +99,7 @@ def open_data(directory: str) -> Data:
   records_per_block = fields.integer("records_per_block", least=1)
   vocab = fields.mapping("vocab")
   vocab_file = os.path.join(directory, vocab.file_name("file"))
-  if not tf.io.gfile.exists(vocab_file):
-    raise errors.InputError(f"vocabulary {vocab_file!r} is missing.")
+  _check_vocabulary(vocab_file, sha256=vocab.string("sha256"))
   splits = fields.mapping("splits")
   return Data(
     directory=directory,
@@ -118,6 +117,24 @@ def open_data(directory: str) -> Data:
   )
 
 
+def _check_vocabulary(path: str, *, sha256: str) -> None:
+  if not tf.io.gfile.exists(path):
+    raise errors.InputError(f"vocabulary {path!r} is missing.")
+  num_bytes = tf.io.gfile.stat(path).length
+  if num_bytes > _MAX_BYTES:
+    raise errors.InputError(
+      f"vocabulary {path!r} has {num_bytes} bytes; at most {_MAX_BYTES} are"
+      " read."
+    )
+  with tf.io.gfile.GFile(path, "rb") as file:
+    found = hashlib.sha256(file.read()).hexdigest()
+  if found != sha256:
+    raise errors.InputError(
+      f"vocabulary {path!r} is not the one of the data: its sha256 is {found},"
+      f" the manifest has {sha256}."
+    )
+
+
 def check(
   data: Data,
   *,
@@ -125,6 +142,7 @@ def check(
   sequence_length: int | None = None,
   max_predictions: int | None = None,
   lower_case: bool | None = None,
+  vocab_sha256: str | None = None,
 ) -> None:
   """Compares the data with what a model expects; None expects nothing.
 
@@ -136,6 +154,7 @@ def check(
     "sequence_length": sequence_length,
     "max_predictions": max_predictions,
     "lower_case": lower_case,
+    "vocab_sha256": vocab_sha256,
   }
   for name, value in expected.items():
     found = getattr(data, name)

@@ -5,6 +5,8 @@ batch, and what happens at the borders as functions of nothing.
 """
 
 import dataclasses
+import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -142,6 +144,27 @@ class Evaluation(tf.Module):
       name: total / count if count else float("nan")
       for name, (total, count) in totals.items()
     }
+
+
+class Deadline:
+  """Tells whether the next stretch of work would run past a point in time.
+
+  A stretch is all between two questions: steps, evaluating, saving, and at a
+  stage border the next stage's start. The longest so far is what the next one
+  is taken to need.
+  """
+
+  def __init__(self, at: float, now: Callable[[], float] = time.monotonic):
+    self._at = at
+    self._now = now
+    self._asked = math.inf
+    self._longest = 0.0
+
+  def is_near(self) -> bool:
+    now = self._now()
+    self._longest = max(self._longest, now - self._asked)
+    self._asked = now
+    return now + self._longest > self._at
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,10 +26,13 @@ class MetricsLog:
     checkpoint, are dropped: these steps are about to be made again.
     """
     self._jsonl_path = jsonl_path
-    tf.io.gfile.makedirs(os.path.dirname(jsonl_path))
-    _drop_lines_after(jsonl_path, step)
-    _drop_events_after(event_dir, step)
-    self._writer = tf.summary.create_file_writer(event_dir)
+    self._event_dir = event_dir
+    with run_directory.writing(os.path.dirname(jsonl_path)):
+      tf.io.gfile.makedirs(os.path.dirname(jsonl_path))
+      _drop_lines_after(jsonl_path, step)
+    with run_directory.writing(event_dir):
+      _drop_events_after(event_dir, step)
+      self._writer = tf.summary.create_file_writer(event_dir)
 
   def write(self, kind: str, record: Mapping[str, Any]) -> None:
     with (
@@ -37,11 +40,12 @@ class MetricsLog:
       tf.io.gfile.GFile(self._jsonl_path, "a") as file,
     ):
       file.write(json.dumps({"kind": kind, **record}) + "\n")
-    with self._writer.as_default(step=record["step"]):
-      for key, value in record.items():
-        if key != "step" and isinstance(value, int | float):
-          tf.summary.scalar(f"{kind}/{key}", value)
-    self._writer.flush()
+    with run_directory.writing(self._event_dir):
+      with self._writer.as_default(step=record["step"]):
+        for key, value in record.items():
+          if key != "step" and isinstance(value, int | float):
+            tf.summary.scalar(f"{kind}/{key}", value)
+      self._writer.flush()
 
   def close(self) -> None:
     self._writer.close()
@@ -50,8 +54,7 @@ class MetricsLog:
 class Clock(tf.Module):
   """Seconds that a run has taken, over all its starts.
 
-  Part of every checkpoint. What a killed run did after its last checkpoint is
-  thrown away, and its time is not counted.
+  Part of every checkpoint.
   """
 
   def __init__(self, started: float):
@@ -76,6 +79,10 @@ class Clock(tf.Module):
     self._wall_seconds.assign(wall_seconds)
     self._train_seconds.assign(train_seconds)
 
+  def count_up_to(self, wall_seconds: float) -> None:
+    """Counts time that was spent after the checkpoint, where there is more."""
+    self._wall_seconds.assign(max(float(self._wall_seconds), wall_seconds))
+
   def add_train_seconds(self, seconds: float) -> None:
     self._train_seconds.assign_add(seconds)
 
@@ -87,6 +94,8 @@ class Clock(tf.Module):
 
 def read(path: str) -> list[dict[str, Any]]:
   """Returns the records of a `metrics.jsonl`, whole lines only."""
+  if not tf.io.gfile.exists(path):
+    raise errors.InputError(f"{path} is missing.")
   records = []
   with tf.io.gfile.GFile(path) as file:
     for number, line in enumerate(file, start=1):

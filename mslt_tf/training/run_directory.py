@@ -26,6 +26,10 @@ import tensorflow as tf
 
 from mslt_tf import errors
 
+_HOW_TO_CONTINUE = (
+  " A finished run goes on with --set=schedule.extra_steps=[N], and once more"
+  " with [N,M]."
+)
 _DATA_SUFFIX = ".data-00000-of-00001"
 
 
@@ -106,7 +110,14 @@ class RunDirectory:
       ) from error
 
   def read_results(self, number: int) -> dict[str, Any]:
-    return self.read_json(f"stage_{number}/results.json")
+    """Returns what `finish_stage` was given."""
+    name = f"stage_{number}/results.json"
+    results = self.read_json(name)
+    for key in ("step", "batch_index", "wall_seconds", "train_seconds"):
+      if not isinstance(results, dict) or key not in results:
+        path = os.path.join(self.path, name)
+        raise errors.InputError(f"{path}: {key} is missing.")
+    return results
 
   def read_json(self, name: str) -> Any:
     """Returns a file's content. Raises `InputError` if it is no JSON."""
@@ -154,6 +165,7 @@ def claim(workdir: str, identity: Mapping[str, Any]) -> RunDirectory:
       raise errors.InputError(
         f"{workdir} holds another run: {field} is {there} there and {here}"
         " here; use another --workdir or the same config."
+        + (_HOW_TO_CONTINUE if field.startswith("schedule") else "")
       )
     if not difference:
       return directory
@@ -197,7 +209,11 @@ def _first_difference(
       for index, both in enumerate(zip(held, wanted, strict=True))
     ]
   else:
-    return (path, held, wanted) if held != wanted else None
+    if held == wanted:
+      return None
+    if isinstance(held, list) and isinstance(wanted, list):
+      return (path, f"{len(held)} entries", f"{len(wanted)} entries")
+    return (path, held, wanted)
   for key, there, here in pairs:
     inner = f"{path}[{key}]" if isinstance(key, int) else f"{path}.{key}"
     difference = _first_difference(there, here, inner.lstrip("."))

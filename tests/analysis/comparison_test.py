@@ -8,7 +8,9 @@ from mslt_tf import errors
 from mslt_tf.analysis import comparison
 
 
-def write_run(folder, name, *, wall, train, mlm_loss, is_finished=True):
+def write_run(
+  folder, name, *, wall, train, mlm_loss, is_finished=True, data="a"
+):
   """Writes the files of a run of two stages with three evaluations."""
   workdir = folder / name
   evaluations = {
@@ -39,6 +41,7 @@ def write_run(folder, name, *, wall, train, mlm_loss, is_finished=True):
         "eval_mlm_accuracy": 0.125,
         "eval_nsp_accuracy": 0.5,
         "unigram_mlm_loss": 6.25,
+        "data_fingerprint": data,
         "stages": [{"stage": 1, "step": 20}, {"stage": 2, "step": 30}],
       }
     )

@@ -145,3 +145,15 @@ def test_a_file_too_large_for_one_document_is_not_read(tmp_path):
     file.truncate(1 << 32)  # A sparse file takes no room.
   with pytest.raises(errors.InputError, match=r"dump.txt' has 4294967296"):
     list(documents.read([str(path)], input_format="prose"))
+
+
+def test_an_empty_file_is_refused_by_name(tmp_path):
+  path = tmp_path / "empty.txt"
+  path.write_text("")
+  with pytest.raises(errors.InputError, match=r"empty\.txt' is empty"):
+    documents.find_files([str(path)])
+
+
+def test_a_directory_is_refused_with_a_way_out(tmp_path):
+  with pytest.raises(errors.InputError, match="is a directory; give its files"):
+    documents.find_files([str(tmp_path)])

@@ -508,3 +508,10 @@ def test_a_loop_at_its_end_does_nothing():
   fakes = _Fakes(step=13, stop_at=0)
   assert _run(fakes, 13, steps_per_loop=4, evaluate=6, save=5)
   assert fakes.calls == []
+
+
+def test_a_deadline_is_near_when_the_longest_stretch_no_longer_fits():
+  times = iter([0.0, 3.0, 4.0, 7.0, 8.0])
+  deadline = loop.Deadline(10.0, now=lambda: next(times))
+  # Stretches of 3, 1, 3 and 1: at 7 another 3 just fits, at 8 it does not.
+  assert [deadline.is_near() for _ in range(5)] == [False] * 4 + [True]
