@@ -125,7 +125,8 @@ def test_defaults_of_methods():
       "batch_size",
       "examples",
       "data.examples is not a field; the fields are directory,"
-      " sequence_length, max_predictions, batch_size.",
+      " sequence_length, max_predictions, batch_size,"
+      " vocab_sha256.",
     ),
     ("model:", "models:", "models is not a field; did you mean model?"),
     (
@@ -358,7 +359,8 @@ def test_a_wrong_override_is_named(override, message):
   [
     ("model.vocab_size=0", "above 0 and finite"),
     ("model.hidden_size=-12", "above 0 and finite"),
-    ("model.num_layers=0", "above 0 and finite"),
+    ("model.num_layers=0", "at least 1 and below 1366"),
+    ("model.num_layers=1366", "at least 1 and below 1366"),
     ("model.hidden_dropout=1.0", "at least 0 and below 1"),
     ("model.attention_dropout=-0.1", "at least 0 and below 1"),
     ("model.attention_dropout=.nan", "at least 0 and below 1"),

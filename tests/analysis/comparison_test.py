@@ -99,3 +99,11 @@ def test_an_unfinished_run_is_refused(tmp_path):
 def test_a_folder_without_a_run_is_refused(tmp_path):
   with pytest.raises(errors.InputError, match="holds no run"):
     comparison.read_run(str(tmp_path))
+
+
+def test_runs_on_other_data_are_not_compared(runs, tmp_path):
+  workdir = write_run(
+    tmp_path, "other", wall=1.0, train=1.0, mlm_loss=7.0, data="b"
+  )
+  with pytest.raises(errors.InputError, match="other was trained on other"):
+    comparison.compare([*runs, comparison.read_run(workdir)])

@@ -19,6 +19,11 @@ NUM_EXAMPLES = 107
 SHARD_SIZES = (4, 7, 1, 10, 0, 13, 2, 16, 22, 32)
 BLOCK = 3
 
+# Of "[PAD]" and a line's end, by the program sha256sum.
+VOCAB_SHA256 = (
+  "cd66c3d348c719ac791d8a6bd5c74cce2e1966c7b4a1fe00c1ef4c30b8d30ce7"
+)
+
 
 def _example(index: int) -> bytes:
   """An example whose first id is its index."""
@@ -58,7 +63,7 @@ def _write_data(directory) -> None:
         "sequence_length": 5,
         "max_predictions": 2,
         "lower_case": True,
-        "vocab": {"file": "vocab.txt", "size": 1234, "sha256": "ab"},
+        "vocab": {"file": "vocab.txt", "size": 1234, "sha256": VOCAB_SHA256},
         "records_per_block": BLOCK,
         "unigram_mlm_loss": 5.5,
         "splits": {

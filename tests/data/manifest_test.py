@@ -10,6 +10,11 @@ import pytest
 from mslt_tf import errors
 from mslt_tf.data import manifest
 
+# Of "[PAD]" and a line's end, by the program sha256sum.
+VOCAB_SHA256 = (
+  "cd66c3d348c719ac791d8a6bd5c74cce2e1966c7b4a1fe00c1ef4c30b8d30ce7"
+)
+
 
 def _write_shard(directory, name, num_examples) -> dict:
   """Writes a file of ten bytes a block; what is in it is never read."""
@@ -33,7 +38,7 @@ def directory(tmp_path):
       "sequence_length": 5,
       "max_predictions": 2,
       "lower_case": True,
-      "vocab": {"file": "vocab.txt", "size": 1234, "sha256": "ab"},
+      "vocab": {"file": "vocab.txt", "size": 1234, "sha256": VOCAB_SHA256},
       "records_per_block": 3,
       "unigram_mlm_loss": 5.5,
       "splits": {

@@ -17,7 +17,13 @@ ARRAYS = {
   ),
   "cls/predictions/output_bias": np.full([4], 0.5, np.float32),
 }  # fmt: skip
-RESULTS = {"step": 40, "eval_mlm_loss": 3.25, "wall_seconds": 1.5}
+RESULTS = {
+  "step": 40,
+  "batch_index": 41,
+  "eval_mlm_loss": 3.25,
+  "train_seconds": 0.5,
+  "wall_seconds": 1.5,
+}
 
 
 @pytest.fixture
@@ -269,3 +275,11 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
     run_directory.RunDirectory(workdir).write_json("summary.json", {})
   assert str(caught.value).startswith(f"{workdir}/summary.json cannot")
   assert "\n" not in str(caught.value)
+
+
+def test_results_without_a_figure_are_named(directory):
+  directory.write_json("stage_1/results.json", {**RESULTS, "step": 7})
+  assert directory.read_results(1)["step"] == 7
+  directory.write_json("stage_1/results.json", {"step": 7})
+  with pytest.raises(errors.InputError, match=r"results\.json: batch_index is"):
+    directory.read_results(1)
