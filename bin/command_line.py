@@ -29,12 +29,9 @@ def run(main: Callable[[], None]) -> None:
 
 def read_text(flag: str, path: str) -> str:
   """Returns a text file's content; knows bucket paths such as gs://."""
+  if "://" in path:
+    return _read_remote_text(flag, path)
   try:
-    if "://" in path:
-      import tensorflow as tf
-
-      with tf.io.gfile.GFile(path) as file:
-        return file.read()
     with open(path, encoding="utf-8") as file:
       return file.read()
   except (OSError, UnicodeDecodeError) as error:
@@ -42,6 +39,17 @@ def read_text(flag: str, path: str) -> str:
     raise errors.InputError(
       f"{flag}={path} cannot be read: {reason}."
     ) from None
+
+
+def _read_remote_text(flag: str, path: str) -> str:
+  import tensorflow as tf
+
+  try:
+    with tf.io.gfile.GFile(path) as file:
+      return file.read()
+  except (tf.errors.OpError, UnicodeDecodeError) as error:
+    reason = str(error).splitlines()[0]
+    raise errors.InputError(f"{flag}={path} cannot be read: {reason}") from None
 
 
 def _report_errors(main: Callable[[], None]) -> None:
