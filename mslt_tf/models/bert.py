@@ -21,8 +21,8 @@ class Outputs:
   Attributes:
     hidden_states: Of the embeddings and of every layer, each [B, S, D].
     pooled: [B, D].
-    masked_lm_logits: [B, P, V].
-    next_sentence_logits: [B, 2].
+    masked_lm_logits: float32 [B, P, V].
+    next_sentence_logits: float32 [B, 2].
   """
 
   hidden_states: list[tf.Tensor]
@@ -57,12 +57,19 @@ class Bert(tf.keras.Model):
     freeze_embeddings: bool = False,
     dropout_when_frozen: bool = False,
     seed: int = 0,
+    precision: str = "float32",
   ):
-    """Makes all weights; their values depend on `seed` and their names."""
+    """Makes all weights; their values depend on `seed` and their names.
+
+    Args:
+      precision: `float32`, `mixed_bfloat16` or `mixed_float16`. Weights and
+        their gradients are float32 in all three.
+    """
     super().__init__(name="model")
     common: dict[str, Any] = {
       "initializer_range": initializer_range,
       "seed": seed,
+      "precision": precision,
     }
     self.num_frozen_layers = num_frozen_layers
     self.freeze_embeddings = freeze_embeddings
@@ -145,28 +152,49 @@ class Bert(tf.keras.Model):
     )
 
 
+def pretraining_counts(
+  features: Mapping[str, tf.Tensor],
+) -> dict[str, tf.Tensor]:
+  """Returns over how much each loss is a mean, as float32 scalars.
+
+  `mlm_loss` counts predictions of weight 1; `nsp_loss` counts examples but for
+  those that only fill up a batch, all of whose features are zero. No forward
+  pass is needed to know them.
+  """
+  return {
+    "mlm_loss": tf.reduce_sum(features["masked_lm_weights"]),
+    "nsp_loss": tf.reduce_sum(_example_weights(features)),
+  }
+
+
 def pretraining_sums(
   outputs: Outputs, features: Mapping[str, tf.Tensor]
 ) -> dict[str, tuple[tf.Tensor, tf.Tensor]]:
   """Returns losses and accuracies as (sum, count) pairs of scalars.
 
-  Keys: `mlm_loss` and `mlm_accuracy` count predictions of weight 1,
-  `nsp_loss` and `nsp_accuracy` count examples. Quotients of sums over many
-  batches or devices are the exact means.
+  Keys: `mlm_loss`, `mlm_accuracy`, `nsp_loss`, `nsp_accuracy`; an accuracy has
+  its loss's count. Quotients of sums over many batches or devices are the exact
+  means.
   """
-  weights = features["masked_lm_weights"]  # [B, P]
-  labels = features["next_sentence_labels"]  # [B]
   mlm_loss, mlm_right = heads.classification_sums(
-    outputs.masked_lm_logits, features["masked_lm_ids"], weights
+    outputs.masked_lm_logits,
+    features["masked_lm_ids"],
+    features["masked_lm_weights"],
   )
-  ones = tf.ones_like(labels, tf.float32)
   nsp_loss, nsp_right = heads.classification_sums(
-    outputs.next_sentence_logits, labels, ones
+    outputs.next_sentence_logits,
+    features["next_sentence_labels"],
+    _example_weights(features),
   )
-  num_predictions, num_examples = tf.reduce_sum(weights), tf.reduce_sum(ones)
+  counts = pretraining_counts(features)
   return {
-    "mlm_loss": (mlm_loss, num_predictions),
-    "mlm_accuracy": (mlm_right, num_predictions),
-    "nsp_loss": (nsp_loss, num_examples),
-    "nsp_accuracy": (nsp_right, num_examples),
+    "mlm_loss": (mlm_loss, counts["mlm_loss"]),
+    "mlm_accuracy": (mlm_right, counts["mlm_loss"]),
+    "nsp_loss": (nsp_loss, counts["nsp_loss"]),
+    "nsp_accuracy": (nsp_right, counts["nsp_loss"]),
   }
+
+
+def _example_weights(features: Mapping[str, tf.Tensor]) -> tf.Tensor:
+  # Every example begins with `[CLS]`, which is no padding.
+  return tf.cast(features["input_mask"][:, 0], tf.float32)  # [B]

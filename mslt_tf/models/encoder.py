@@ -3,8 +3,14 @@
 Letters: B batch, S sequence, D hidden, N heads, H head size (D / N), F
 intermediate. Every weight has the name and shape of Google's published BERT
 checkpoints.
+
+In mixed precision the matrix products, the residual stream and what a layer
+hands on are of the compute type. Norms, GELU, softmax and the bias of its
+scores are float32: BERT with LAMB did not converge otherwise
+(`transformer_encoder_block.py` of Model Garden).
 """
 
+import functools
 import zlib
 from collections.abc import Callable
 
@@ -17,9 +23,16 @@ LAYER_NORM_EPSILON = 1e-12  # As in the original BERT.
 MASKED_SCORE = -10_000.0
 DROPOUTS_PER_LAYER = 3
 
+
+def gelu(inputs: tf.Tensor, *, approximate: bool) -> tf.Tensor:
+  """Returns the GELU, computed in float32, in the type of its inputs."""
+  outputs = tf.nn.gelu(tf.cast(inputs, tf.float32), approximate=approximate)
+  return tf.cast(outputs, inputs.dtype)
+
+
 ACTIVATIONS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
-  "gelu_tanh": lambda x: tf.nn.gelu(x, approximate=True),
-  "gelu_exact": lambda x: tf.nn.gelu(x, approximate=False),
+  "gelu_tanh": functools.partial(gelu, approximate=True),
+  "gelu_exact": functools.partial(gelu, approximate=False),
 }
 
 
@@ -27,29 +40,53 @@ class NamedWeights(tf.keras.layers.Layer):
   """A layer whose weights are named in full and initialised by their names.
 
   A weight's initial value depends on the seed and its name alone, not on which
-  other weights exist.
+  other weights exist. Weights are float32 whatever the layer computes in.
   """
 
-  def __init__(self, *, prefix: str, initializer_range: float, seed: int):
-    super().__init__(name=prefix.rsplit("/", maxsplit=1)[-1])
+  def __init__(
+    self,
+    *,
+    prefix: str,
+    initializer_range: float,
+    seed: int,
+    precision: str = "float32",
+  ):
+    """Makes no weights yet.
+
+    Args:
+      precision: Name of a Keras policy: `float32`, `mixed_bfloat16` or
+        `mixed_float16`.
+    """
+    super().__init__(
+      name=prefix.rsplit("/", maxsplit=1)[-1],
+      dtype=tf.keras.mixed_precision.Policy(precision),
+    )
     self._prefix = prefix
     self._initializer_range = initializer_range
     self._seed = seed
 
   def _matrix(self, name: str, shape: list[int]) -> tf.Variable:
     full_name = f"{self._prefix}/{name}"
-    return self.add_weight(
-      name=full_name,
-      shape=shape,
-      initializer=tf.keras.initializers.TruncatedNormal(
-        stddev=self._initializer_range,
-        seed=zlib.crc32(f"{self._seed}:{full_name}".encode()) & 0x7FFFFFFF,
+    seed = zlib.crc32(f"{self._seed}:{full_name}".encode()) & 0x7FFFFFFF
+    return self._weight(
+      name,
+      shape,
+      tf.keras.initializers.TruncatedNormal(
+        stddev=self._initializer_range, seed=seed
       ),
     )
 
   def _vector(self, name: str, size: int, value: str = "zeros") -> tf.Variable:
+    return self._weight(name, [size], value)
+
+  def _weight(self, name: str, shape: list[int], initializer) -> tf.Variable:
     return self.add_weight(
-      name=f"{self._prefix}/{name}", shape=[size], initializer=value
+      name=f"{self._prefix}/{name}",
+      shape=shape,
+      initializer=initializer,
+      # Norms want their weights in float32, and of a table a few rows are to
+      # be cast, not the whole: each use casts for itself.
+      experimental_autocast=False,
     )
 
   def _dense(self, name: str, inputs: int, outputs: int) -> list[tf.Variable]:
@@ -62,16 +99,23 @@ class NamedWeights(tf.keras.layers.Layer):
 
 
 def dense(inputs: tf.Tensor, kernel, bias) -> tf.Tensor:
-  """Returns inputs [M, I] times kernel [I, O] plus bias [O]."""
-  return tf.nn.bias_add(tf.matmul(inputs, kernel), bias)
+  """Returns inputs [M, I] times kernel [I, O] plus bias [O], of their type."""
+  product = tf.matmul(inputs, tf.cast(kernel, inputs.dtype))
+  return tf.nn.bias_add(product, tf.cast(bias, inputs.dtype))
 
 
 def layer_norm(inputs: tf.Tensor, gamma, beta) -> tf.Tensor:
-  """Normalises the last axis of inputs [..., D] to mean 0 and variance 1."""
-  mean, variance = tf.nn.moments(inputs, axes=[-1], keepdims=True)
-  return tf.nn.batch_normalization(
-    inputs, mean, variance, beta, gamma, LAYER_NORM_EPSILON
+  """Normalises the last axis of inputs [..., D] to mean 0 and variance 1.
+
+  Returns the type of its inputs, but computes in float32: float16 knows no
+  number as small as the epsilon.
+  """
+  exact = tf.cast(inputs, tf.float32)
+  mean, variance = tf.nn.moments(exact, axes=[-1], keepdims=True)
+  outputs = tf.nn.batch_normalization(
+    exact, mean, variance, beta, gamma, LAYER_NORM_EPSILON
   )
+  return tf.cast(outputs, inputs.dtype)
 
 
 def attention_bias(input_mask: tf.Tensor) -> tf.Tensor:
@@ -93,9 +137,13 @@ class Embeddings(NamedWeights):
     dropout_rate: float,
     initializer_range: float,
     seed: int,
+    precision: str = "float32",
   ):
     super().__init__(
-      prefix="bert/embeddings", initializer_range=initializer_range, seed=seed
+      prefix="bert/embeddings",
+      initializer_range=initializer_range,
+      seed=seed,
+      precision=precision,
     )
     self._dropout_rate = dropout_rate
     self.word_embeddings = self._matrix(
@@ -119,7 +167,8 @@ class Embeddings(NamedWeights):
     embedded = tf.gather(self.word_embeddings, input_ids)  # [B, S, D]
     embedded += self.position_embeddings[tf.newaxis, :length]
     embedded += tf.gather(self.segment_embeddings, segment_ids)
-    embedded = layer_norm(embedded, *self.norm)
+    embedded = layer_norm(embedded, *self.norm)  # float32
+    embedded = tf.cast(embedded, self.compute_dtype)
     if dropout is not None:
       embedded = dropout(embedded, self._dropout_rate, 0)
     return embedded
@@ -140,11 +189,13 @@ class EncoderLayer(NamedWeights):
     attention_dropout: float,
     initializer_range: float,
     seed: int,
+    precision: str = "float32",
   ):
     super().__init__(
       prefix=f"bert/encoder/layer_{index}",
       initializer_range=initializer_range,
       seed=seed,
+      precision=precision,
     )
     d = hidden_size
     self._hidden_size, self._num_heads = hidden_size, num_heads
@@ -199,8 +250,9 @@ class EncoderLayer(NamedWeights):
     heads = tf.transpose(heads, [2, 0, 3, 1, 4])  # [3, B, N, S, H]
     query, key, value = tf.unstack(heads)
     scores = tf.matmul(query, key, transpose_b=True)  # [B, N, S, S]
-    scores = scores * head_size**-0.5 + score_bias
-    weights = drop(tf.nn.softmax(scores), self._attention_dropout, 0)
+    scores = tf.cast(scores, tf.float32) * head_size**-0.5 + score_bias
+    weights = tf.cast(tf.nn.softmax(scores), flat.dtype)
+    weights = drop(weights, self._attention_dropout, 0)
     context = tf.matmul(weights, value)  # [B, N, S, H]
     context = tf.transpose(context, [0, 2, 1, 3])  # [B, S, N, H]
     return tf.reshape(context, [-1, self._hidden_size])

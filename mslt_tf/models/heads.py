@@ -1,6 +1,7 @@
 """BERT's two pre-training heads, and their losses as sums over examples.
 
-Letters: B batch, P predictions, D hidden, V vocabulary.
+Letters: B batch, P predictions, D hidden, V vocabulary. Logits are float32 in
+every precision.
 """
 
 import tensorflow as tf
@@ -19,9 +20,13 @@ class MaskedLMHead(encoder.NamedWeights):
     activation: str,
     initializer_range: float,
     seed: int,
+    precision: str = "float32",
   ):
     super().__init__(
-      prefix="cls/predictions", initializer_range=initializer_range, seed=seed
+      prefix="cls/predictions",
+      initializer_range=initializer_range,
+      seed=seed,
+      precision=precision,
     )
     self._activation = encoder.ACTIVATIONS[activation]
     self.transform = self._dense("transform/dense", hidden_size, hidden_size)
@@ -44,17 +49,26 @@ class MaskedLMHead(encoder.NamedWeights):
     masked = tf.reshape(masked, [-1, hidden_size])  # [BP, D]
     masked = self._activation(encoder.dense(masked, *self.transform))
     masked = encoder.layer_norm(masked, *self.norm)
-    logits = tf.matmul(masked, word_embeddings, transpose_b=True)  # [BP, V]
-    logits = tf.nn.bias_add(logits, self.output_bias)
+    logits = _logits(masked, word_embeddings, self.output_bias)  # [BP, V]
     return tf.reshape(logits, [-1, positions.shape[1], vocab_size])
 
 
 class Pooler(encoder.NamedWeights):
   """Dense layer and tanh over the hidden state of `[CLS]`."""
 
-  def __init__(self, *, hidden_size: int, initializer_range: float, seed: int):
+  def __init__(
+    self,
+    *,
+    hidden_size: int,
+    initializer_range: float,
+    seed: int,
+    precision: str = "float32",
+  ):
     super().__init__(
-      prefix="bert/pooler", initializer_range=initializer_range, seed=seed
+      prefix="bert/pooler",
+      initializer_range=initializer_range,
+      seed=seed,
+      precision=precision,
     )
     self.dense = self._dense("dense", hidden_size, hidden_size)
 
@@ -66,19 +80,32 @@ class Pooler(encoder.NamedWeights):
 class NextSentenceHead(encoder.NamedWeights):
   """Two logits of the pooled state; the second says: a random next sentence."""
 
-  def __init__(self, *, hidden_size: int, initializer_range: float, seed: int):
+  def __init__(
+    self,
+    *,
+    hidden_size: int,
+    initializer_range: float,
+    seed: int,
+    precision: str = "float32",
+  ):
     super().__init__(
       prefix="cls/seq_relationship",
       initializer_range=initializer_range,
       seed=seed,
+      precision=precision,
     )
     self.output_weights = self._matrix("output_weights", [2, hidden_size])
     self.output_bias = self._vector("output_bias", 2)
 
   def call(self, pooled: tf.Tensor) -> tf.Tensor:
     """Returns the logits [B, 2] of pooled states [B, D]."""
-    logits = tf.matmul(pooled, self.output_weights, transpose_b=True)
-    return tf.nn.bias_add(logits, self.output_bias)
+    return _logits(pooled, self.output_weights, self.output_bias)
+
+
+def _logits(states: tf.Tensor, table, bias) -> tf.Tensor:
+  """Returns states [M, D] times table [C, D], transposed, plus bias [C]."""
+  logits = tf.matmul(states, tf.cast(table, states.dtype), transpose_b=True)
+  return tf.nn.bias_add(tf.cast(logits, tf.float32), bias)
 
 
 def classification_sums(

@@ -342,6 +342,38 @@ def test_the_losses_are_sums_with_their_counts(features):
   }
 
 
+def _filled_up(features) -> dict[str, tf.Tensor]:
+  """Appends two examples that are padding: all of their features are zero."""
+  return {
+    name: tf.concat([value, tf.zeros_like(value)[:2]], 0)
+    for name, value in features.items()
+  }
+
+
+def test_what_fills_up_a_batch_counts_for_nothing(all_trained, features):
+  padded = _filled_up(features)
+  assert padded["input_ids"].shape == [5, S]
+  results = []
+  for inputs in (features, padded):
+    with tf.GradientTape() as tape:
+      sums = bert.pretraining_sums(all_trained(inputs), inputs)
+      loss = sums["mlm_loss"][0] + sums["nsp_loss"][0]
+    gradients = tape.gradient(loss, all_trained.trainable_variables)
+    results.append((sums, [tf.convert_to_tensor(each) for each in gradients]))
+  for expected, actual in zip(*map(tf.nest.flatten, results), strict=True):
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_counts_are_known_without_a_forward_pass(features):
+  for inputs in (features, _filled_up(features)):
+    counts = bert.pretraining_counts(inputs)
+    assert {count.dtype for count in counts.values()} == {tf.float32}
+    assert {name: float(count) for name, count in counts.items()} == {
+      "mlm_loss": 7.0,
+      "nsp_loss": 3.0,
+    }
+
+
 def test_a_fresh_model_guesses(features):
   sums = bert.pretraining_sums(_make_model()(features), features)
   mlm_loss, nsp_loss = (

@@ -1,5 +1,7 @@
 """Dropout masks are a function of their key alone."""
 
+import itertools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -9,9 +11,13 @@ from mslt_tf.models import dropout
 ONES = tf.ones([13, 29])
 
 
-def _mask(seed=11, batch_index=5, replica=2, site=3, rate=0.4) -> np.ndarray:
-  source = dropout.Dropout(seed, tf.constant(batch_index, tf.int64), replica)
-  return source(ONES, rate, site).numpy() != 0
+def _mask(
+  seed=11, batch_index=5, replica=2, micro_batch=1, site=3
+) -> np.ndarray:
+  source = dropout.Dropout(
+    seed, tf.constant(batch_index, tf.int64), replica, micro_batch
+  )
+  return source(ONES, 0.4, site).numpy() != 0
 
 
 def test_the_same_key_gives_the_same_mask():
@@ -24,11 +30,14 @@ def test_the_same_key_gives_the_same_mask():
     {"seed": 12},
     {"batch_index": 6},
     {"replica": 3},
+    {"micro_batch": 2},
+    {"micro_batch": 17},
     {"site": 4},
     # Neighbours across the parts of one number.
     {"seed": 12, "replica": 1},
     {"replica": 3, "site": 2},
     {"batch_index": 3, "site": 5},
+    {"micro_batch": 2, "replica": 1},
   ],
 )
 def test_every_part_of_the_key_changes_the_mask(part):
@@ -38,17 +47,46 @@ def test_every_part_of_the_key_changes_the_mask(part):
   assert 0.4 < agreement < 0.64
 
 
-def test_the_largest_seed_replica_and_site_keep_their_streams_apart():
+def test_the_largest_seed_and_so_on_keep_their_streams_apart():
   largest = {
     "seed": 2**31 - 1,
-    "batch_index": 2**40,
+    "batch_index": 2**24 - 1,
     "replica": 2**16 - 1,
+    "micro_batch": 2**12 - 1,
     "site": 2**12 - 1,
   }
   mask = _mask(**largest)
   for name in largest:
     other = _mask(**largest | {name: largest[name] - 1})
     assert 0.4 < (mask == other).mean() < 0.64, name
+
+
+def test_no_two_masks_of_a_run_share_what_xla_reads_of_their_keys():
+  keys = [
+    dropout.Dropout(seed, tf.constant(batch_index, tf.int64), *share).key(site)
+    for seed in (21, 22)  # The checksum of 21 is 0.98 of 2^31.
+    for batch_index in (0, 1, 2**24 - 1)
+    for share in itertools.product((0, 1, 2**16 - 1), (0, 1, 15, 16, 17, 4095))
+    for site in (0, 1, 2**12 - 1)
+  ]
+  numbers = np.array(keys).reshape(2, -1, 2)
+  for of_one_run in numbers:
+    assert len({(a % 2**32, b % 2**32) for a, b in of_one_run}) == 3 * 18 * 3
+  assert len({tuple(key) for key in numbers.reshape(-1, 2)}) == 2 * 3 * 18 * 3
+
+
+def test_keys_stay_what_they_are():
+  # Others would give a run that is resumed other masks.
+
+  def key(*share):
+    source = dropout.Dropout(11, tf.constant(5, tf.int64), *share)
+    return source.key(3).numpy().tolist()
+
+  first = 11 * 2**32 + 1448744311 + 3  # The checksum of "11", and the site.
+  assert key() == [first, 5]
+  assert key(2) == [first + 2 * 2**12, 5]
+  assert key(2, 1) == [first + 2 * 2**12 + 2**28, 5]
+  assert key(2, 16) == [first + 2 * 2**12, 5 + 2**24]
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5])
@@ -66,25 +104,53 @@ def test_rate_zero_returns_the_input_itself():
   assert source(ONES, 0.0, 0) is ONES
 
 
-def test_a_replica_may_be_a_tensor():
+@pytest.mark.parametrize("dtype", [tf.int32, tf.int64])
+@pytest.mark.parametrize("part", ["replica", "micro_batch"])
+def test_a_replica_and_a_micro_batch_may_be_tensors(part, dtype):
   np.testing.assert_array_equal(
-    _mask(replica=2), _mask(replica=tf.constant(2, tf.int32))
+    _mask(**{part: 4000}), _mask(**{part: tf.constant(4000, dtype)})
   )
+
+
+@pytest.mark.parametrize(
+  # To the nearest number that the type has: 10 / 9 in steps of 2^-7, of 2^-10.
+  "dtype, scale",
+  [(tf.bfloat16, 142 / 128), (tf.float16, 1138 / 1024)],
+)
+@pytest.mark.parametrize("jit_compile", [None, True])
+def test_half_precision_zeroes_what_float32_zeroes(dtype, scale, jit_compile):
+  source = dropout.Dropout(11, tf.constant(5, tf.int64), 2)
+
+  @tf.function(jit_compile=jit_compile)
+  def run(tensor):
+    return source(tensor, 0.1, 3)
+
+  dropped = run(tf.ones([13, 29], dtype))
+  assert dropped.dtype == dtype
+  values = tf.cast(dropped, tf.float32).numpy()
+  np.testing.assert_array_equal(values != 0, run(ONES).numpy() != 0)
+  assert set(values.ravel()) == {0.0, scale}
+  # Were it the rounded scale that multiplies, this were 0.125 less.
+  large = tf.cast(run(tf.fill([13, 29], tf.constant(90.0, dtype))), tf.float32)
+  assert set(large.numpy().ravel()) == {0.0, 100.0}
 
 
 def test_the_mask_is_the_same_inside_a_function():
   @tf.function
   def run(batch_index):
-    return dropout.Dropout(11, batch_index, 2)(ONES, 0.4, 3)
+    return dropout.Dropout(11, batch_index, 2, 1)(ONES, 0.4, 3)
 
   actual = run(tf.constant(5, tf.int64)).numpy() != 0
   np.testing.assert_array_equal(actual, _mask())
 
 
-def _compiled_mask(seed=11, batch_index=5, replica=2, site=3) -> np.ndarray:
+def _compiled_mask(
+  seed=11, batch_index=5, replica=2, micro_batch=1, site=3
+) -> np.ndarray:
   @tf.function(jit_compile=True)
   def run(index):
-    return dropout.Dropout(seed, index, replica)(ONES, 0.4, site)
+    source = dropout.Dropout(seed, index, replica, micro_batch)
+    return source(ONES, 0.4, site)
 
   return run(tf.constant(batch_index, tf.int64)).numpy() != 0
 
@@ -99,6 +165,8 @@ def _compiled_mask(seed=11, batch_index=5, replica=2, site=3) -> np.ndarray:
     {"seed": 11 + 2**20},
     {"batch_index": 6},
     {"replica": 3},
+    {"micro_batch": 2},
+    {"micro_batch": 17},
     {"site": 4},
     {"seed": 12, "replica": 1},
   ],
@@ -110,7 +178,7 @@ def test_every_part_of_the_key_changes_the_mask_under_xla(part):
 
 
 def test_the_gradient_passes_where_the_mask_does():
-  source = dropout.Dropout(11, tf.constant(5, tf.int64), 2)
+  source = dropout.Dropout(11, tf.constant(5, tf.int64), 2, 1)
   with tf.GradientTape() as tape:
     tape.watch(ONES)
     total = tf.reduce_sum(source(ONES, 0.4, 3))
