@@ -22,6 +22,7 @@ from mslt_tf.data import examples
 from mslt_tf.data import features
 from mslt_tf.data import manifest
 from mslt_tf.data import progress
+from mslt_tf.data import record_index
 from mslt_tf.data import shards
 from mslt_tf.data import vocabulary
 
@@ -29,6 +30,7 @@ VOCAB_FILE = "vocab.txt"
 
 MOST_TOKENS = 1_000_000  # Of a learnt vocabulary.
 _SCRATCH_DIRECTORY = "unfinished"
+_BATCH_SIZE = 256  # of reading
 _EXAMPLES = 0  # What a random generator is for; `shards` has 1 and 2.
 
 
@@ -154,7 +156,7 @@ def _write(text: corpus.Corpus, settings: Settings, directory: str) -> dict:
       "size": len(text.vocabulary),
       "sha256": text.vocabulary.sha256,
     },
-    "records_per_block": shards.RECORDS_PER_BLOCK,
+    "records_per_block": record_index.RECORDS_PER_BLOCK,
     "unigram_mlm_loss": _unigram_mlm_loss(
       [
         os.path.join(directory, shard["file"])
@@ -203,7 +205,7 @@ def _unigram_mlm_loss(
   loss_sum = 0.0
   num_predictions = 0
   dataset = tf.data.TFRecordDataset(shard_paths)
-  for serialized in dataset.batch(shards.RECORDS_PER_BLOCK):
+  for serialized in dataset.batch(_BATCH_SIZE):
     batch = features.parse_batch(
       serialized,
       sequence_length=recipe.sequence_length,
@@ -264,7 +266,8 @@ def _publish(description: dict, scratch: str, output_directory: str) -> None:
     for split in description["splits"].values()
     for shard in split["shards"]
   ]
-  for name in (*shard_files, VOCAB_FILE, manifest.FILE):
+  index_files = map(record_index.path_of, shard_files)
+  for name in (*shard_files, *index_files, VOCAB_FILE, manifest.FILE):
     tf.io.gfile.rename(
       os.path.join(scratch, name),
       os.path.join(output_directory, name),

@@ -1,19 +1,31 @@
-"""Shards -> batches of features.
+"""Shards -> batches of features, for one worker or several.
 
-The order of the training data is a function of (seed, batch index) alone. An
-epoch is a permutation of the blocks (`records_per_block` consecutive records of
-a shard) by (seed, epoch); 16 blocks in this order make a window, whose records
-are permuted by (seed, epoch, window). Shards are shuffled when they are
-written, so this is as good as a full shuffle. Epochs follow each other without
-a border: a batch may hold the end of one and the beginning of the next.
+The order of the training data is a function of (seed, batch index) alone; how
+many workers and replicas there are, and how large a batch is, only cut it.
 
-A stream is entered anywhere at constant cost: the block offsets in the manifest
-say where in its shard a block begins, so only one window is read in part.
+An endless stream has places 0, 1, 2, ..., of which batch b has those from b B
+to (b + 1) B. Epoch e, of N records, has those from e N to (e + 1) N:
 
-B batch.
+1. The blocks of all shards (`record_index`) are permuted by (seed, epoch).
+2. Their records are cut into 64 consecutive ranges of N / 64, the lanes; where
+   this leaves a remainder, the first lanes have one more.
+3. The records of a window, 4 blocks' worth of a lane, are permuted by (seed,
+   epoch, window, lane).
+4. The lanes take turns: place e N + i has record i // 64 of lane i % 64.
+
+Shards are shuffled when they are written, so this is as good as a full shuffle.
+
+Lanes are there so that a worker reads only what it needs. With G the greatest
+common divisor of B and 64, worker w of W has the places p with
+(p % G) // (G / W) = w: its share of every batch, and in an epoch some of the
+lanes as a whole. A stream is entered anywhere at constant cost, since only one
+window of each lane is read in part.
+
+B batch, R readers, L lanes of a reader, K records of a window of a lane.
 """
 
 import dataclasses
+import math
 
 import numpy as np
 import tensorflow as tf
@@ -21,93 +33,140 @@ import tensorflow as tf
 from mslt_tf import errors
 from mslt_tf.data import features
 from mslt_tf.data import manifest
+from mslt_tf.data import record_index
 
-_BLOCKS_PER_WINDOW = 16
-_READ_BUFFER_BYTES = 1 << 18  # About one block.
+# The order depends on these two.
+NUM_LANES = 64
+_BLOCKS_PER_WINDOW = 4
+
+# Reads under way at once: a bucket takes its time to answer. A power of 2.
+_NUM_READERS = 16
 # The generator whose numbers TensorFlow promises not to change.
-_ALGORITHM = "philox"
+_PHILOX = 1
+_MOST_DRAWS = 1 << 40  # for the blocks of an epoch, or for a window
 
 
 def train_batches(
-  data: manifest.Data, *, batch_size: int, seed: int, first_batch: int = 0
+  data: manifest.Data,
+  *,
+  batch_size: int,
+  seed: int,
+  first_batch: int = 0,
+  num_workers: int = 1,
+  worker: int = 0,
+  num_parts: int = 1,
 ) -> tf.data.Dataset:
-  """Returns the endless stream of training batches from `first_batch` on.
+  """Returns a worker's share of the training batches from `first_batch` on.
 
   Args:
     data: what `manifest.open_data` returned.
-    batch_size: B.
+    batch_size: B, of all workers together.
     seed: of the order.
     first_batch: index of the first batch, 0 at the beginning of training.
+    num_workers: how many workers share each batch.
+    worker: which of them this is.
+    num_parts: how many elements a worker's share of a batch is cut into.
 
   Returns:
-    Batches as `features.parse_batch` gives them. A damaged record raises
+    An endless dataset of parts of B / (num_workers num_parts) examples, as
+    `features.parse_batch` gives them. A damaged record raises
     `tf.errors.DataLossError`, which does not say in which file:
     `find_damage` does.
+
+  Raises:
+    errors.InputError: a number out of range, or a batch that cannot be shared
+      out.
   """
-  _check_batch_size(batch_size)
+  part_size = _part_size(batch_size, num_workers, worker, num_parts)
   if first_batch < 0:
     raise errors.InputError(f"first_batch={first_batch} is below 0.")
-  # Beside an accelerator these small ops would run on it.
+  cycle = math.gcd(batch_size, NUM_LANES)
+  if cycle % num_workers:
+    raise errors.InputError(
+      f"num_workers={num_workers} does not divide {cycle}, the greatest common"
+      f" divisor of batch_size={batch_size} and the {NUM_LANES} lanes of the"
+      " data."
+    )
+  # Beside an accelerator these small tensors would lie on it.
   with tf.device("CPU"):
-    blocks = _Blocks.of(data.train, data.records_per_block)
-    first_record = first_batch * batch_size
-    first_epoch, record = divmod(first_record, data.train.num_examples)
-    order = _block_order(blocks, seed, first_epoch).numpy()
-    window_sizes = np.append(blocks.counts, 0)[order].sum(axis=1)
-    ends = np.cumsum(window_sizes)
-    first_window = int(np.searchsorted(ends, record, side="right"))
-    num_skipped = record - int(ends[first_window] - window_sizes[first_window])
-    num_windows = len(ends)
-
-  def windows_of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-    windows = tf.range(num_windows, dtype=tf.int64)
-    order = _block_order(blocks, seed, epoch)
-    dataset = tf.data.Dataset.from_tensor_slices((windows, order))
-    dataset = dataset.map(lambda window, blocks: (epoch, window, blocks))
-    is_first = tf.cast(tf.equal(epoch, first_epoch), tf.int64)
-    return dataset.skip(first_window * is_first)
-
-  def read_window(
-    epoch: tf.Tensor, window: tf.Tensor, order: tf.Tensor
-  ) -> tf.Tensor:
-    records = _read_blocks(blocks, order, data.records_per_block)
-    window_seed = _fold(_fold(_seed(seed, 1), epoch), window)
-    return tf.gather(records, _permutation(tf.size(records), window_seed))
-
-  dataset = tf.data.Dataset.counter(first_epoch)
-  dataset = dataset.flat_map(windows_of_epoch)
-  # Two: one window is used up while the next is read.
-  dataset = dataset.map(read_window, num_parallel_calls=2, deterministic=True)
-  dataset = dataset.unbatch().skip(num_skipped)
-  dataset = dataset.batch(batch_size, drop_remainder=True)
-  return _parsed(dataset, data)
+    stream = _Stream(
+      blocks=_Blocks.of(data.train),
+      num_records=data.train.num_examples,
+      records_per_window=_BLOCKS_PER_WINDOW * data.records_per_block,
+      seed=seed,
+      num_workers=num_workers,
+      worker=worker,
+      cycle=cycle,
+    )
+    records = stream.records_from(first_batch * batch_size)
+  return _parsed(records.batch(part_size, drop_remainder=True), data)
 
 
 def heldout_batches(
-  data: manifest.Data, *, batch_size: int, max_examples: int | None = None
+  data: manifest.Data,
+  *,
+  batch_size: int,
+  max_examples: int | None = None,
+  num_workers: int = 1,
+  worker: int = 0,
+  num_parts: int = 1,
 ) -> tf.data.Dataset:
-  """Returns the held-out batches, in file order.
+  """Returns a worker's share of the held-out examples, in file order.
 
   Args:
     data: what `manifest.open_data` returned.
-    batch_size: B; the last batch may be shorter.
+    batch_size: B, of all workers together.
     max_examples: how many examples there are at most.
+    num_workers: how many workers share the examples.
+    worker: which of them this is.
+    num_parts: the number of elements is a multiple of it.
 
   Returns:
-    Batches as those of `train_batches`, but finite.
+    A dataset of parts as `train_batches` gives them, as many for each worker.
+    The last ones are filled up with empty examples: all features are 0, even
+    `input_mask[:, 0]`.
+
+  Raises:
+    errors.InputError: a number out of range, or a batch that cannot be shared
+      out.
   """
-  _check_batch_size(batch_size)
+  part_size = _part_size(batch_size, num_workers, worker, num_parts)
   if max_examples is not None and max_examples < 1:
     raise errors.InputError(f"max_examples={max_examples} is below 1.")
-  paths = [shard.path for shard in data.heldout.shards]
-  dataset = tf.data.TFRecordDataset(paths)
-  if max_examples is not None:
-    dataset = dataset.take(max_examples)
-  return _parsed(dataset.batch(batch_size), data)
+  num_examples = min(max_examples or math.inf, data.heldout.num_examples)
+  begin, end = (
+    num_examples * each // num_workers for each in (worker, worker + 1)
+  )
+  with tf.device("CPU"):
+    blocks = _Blocks.of(data.heldout)
+    order = tf.range(len(blocks))
+    ends = tf.cumsum(blocks.counts)
+    ranges = tf.constant([[begin], [end]], tf.int64)
+    pieces = blocks.pieces(order, ends, ranges[0], ranges[1])
+    records = tf.data.Dataset.from_tensor_slices(pieces).interleave(
+      blocks.read,
+      cycle_length=_NUM_READERS,
+      block_length=data.records_per_block,
+      num_parallel_calls=_NUM_READERS,
+      deterministic=True,
+    )
+  empty = features.to_example(
+    [],
+    [],
+    masked_lm_positions=[],
+    masked_lm_ids=[],
+    is_random_next=False,
+    sequence_length=data.sequence_length,
+    max_predictions=data.max_predictions,
+  )
+  share = part_size * num_parts * -(-num_examples // batch_size)
+  padding = tf.data.Dataset.from_tensors(empty).repeat(share - (end - begin))
+  records = records.concatenate(padding)
+  return _parsed(records.batch(part_size, drop_remainder=True), data)
 
 
 def find_damage(data: manifest.Data) -> str | None:
-  """Reads every record; returns the first damaged shard, or None."""
+  """Reads every record; returns the first damaged shard or index, or None."""
   for split in (data.train, data.heldout):
     for shard in split.shards:
       try:
@@ -116,75 +175,202 @@ def find_damage(data: manifest.Data) -> str | None:
         return shard.path
       if num_read != shard.num_examples:
         return shard.path
+      index = record_index.scan(
+        shard.path, records_per_block=data.records_per_block
+      )
+      if not np.array_equal(index.offsets, shard.index.offsets):
+        return record_index.path_of(shard.path)
   return None
 
 
 @dataclasses.dataclass(frozen=True)
 class _Blocks:
-  """The blocks of all shards, one entry a block."""
+  """The blocks of all shards: a path a shard, the others an entry a block."""
 
-  paths: np.ndarray
-  offsets: np.ndarray
-  counts: np.ndarray
+  paths: tf.Tensor
+  shards: tf.Tensor
+  offsets: tf.Tensor
+  sizes: tf.Tensor  # in bytes
+  counts: tf.Tensor
 
   @classmethod
-  def of(cls, split: manifest.Split, records_per_block: int) -> "_Blocks":
-    paths, offsets, counts = [], [], []
-    for shard in split.shards:
-      for index, offset in enumerate(shard.block_offsets):
-        paths.append(shard.path)
-        offsets.append(offset)
-        left = shard.num_examples - index * records_per_block
-        counts.append(min(left, records_per_block))
+  def of(cls, split: manifest.Split) -> "_Blocks":
+    indexes = [shard.index for shard in split.shards]
+    num_blocks = [len(index.offsets) for index in indexes]
     return cls(
-      np.array(paths, dtype=np.bytes_),
-      np.array(offsets, dtype=np.int64),
-      np.array(counts, dtype=np.int64),
+      paths=tf.constant([shard.path for shard in split.shards]),
+      shards=tf.constant(np.repeat(np.arange(len(indexes)), num_blocks)),
+      offsets=tf.constant(np.concatenate([each.offsets for each in indexes])),
+      sizes=tf.constant(np.concatenate([each.sizes for each in indexes])),
+      counts=tf.constant(np.concatenate([each.counts for each in indexes])),
     )
 
+  def __len__(self) -> int:
+    return len(self.counts)
 
-def _block_order(
-  blocks: _Blocks, seed: int, epoch: tf.Tensor | int
-) -> tf.Tensor:
-  """Returns [windows, blocks of a window] indices; past the last, a filler."""
-  num_blocks = len(blocks.counts)
-  order = _permutation(num_blocks, _fold(_seed(seed, 0), epoch))
-  num_fillers = -num_blocks % _BLOCKS_PER_WINDOW
-  order = tf.pad(order, [[0, num_fillers]], constant_values=num_blocks)
-  return tf.reshape(order, [-1, _BLOCKS_PER_WINDOW])
+  def pieces(
+    self, order: tf.Tensor, ends: tf.Tensor, starts: tf.Tensor, stops: tf.Tensor
+  ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Cuts ranges of records at the borders of blocks.
 
+    Args:
+      order: [blocks] indices, the order in which the records are counted.
+      ends: [blocks] how many records there are to the end of each.
+      starts: [ranges] the first record of each range.
+      stops: [ranges] the record after its last one.
 
-def _read_blocks(
-  blocks: _Blocks, order: tf.Tensor, records_per_block: int
-) -> tf.Tensor:
-  """Returns the serialized records of the blocks `order`, one after another."""
-  order = tf.boolean_mask(order, order < len(blocks.counts))
+    Returns:
+      The arguments of `read`, one entry for each piece.
+    """
+    first = tf.searchsorted(ends, starts, side="right", out_type=tf.int64)
+    last = tf.searchsorted(ends, stops, side="left", out_type=tf.int64)
+    limits = tf.where(starts < stops, last + 1, first)
+    places = tf.ragged.range(first, limits)
+    ranges, places = places.value_rowids(), places.values
+    blocks = tf.gather(order, places)
+    block_stops = tf.gather(ends, places)
+    block_starts = block_stops - tf.gather(self.counts, blocks)
+    starts = tf.maximum(block_starts, tf.gather(starts, ranges))
+    stops = tf.minimum(block_stops, tf.gather(stops, ranges))
+    return blocks, starts - block_starts, stops - starts
 
-  def read(path, offset, count):
+  def read(
+    self, block: tf.Tensor, num_skipped: tf.Tensor, count: tf.Tensor
+  ) -> tf.data.Dataset:
+    """Returns `count` serialized records of a block."""
     # `tf.data.TFRecordDataset` takes no offsets. The op does, but in
     # TensorFlow 2.15 it cannot be serialized with its offsets, as tf.data does
     # with the outermost pipeline: inside a mapped function it works.
     variant = tf.raw_ops.TFRecordDatasetV2(
-      filenames=[path],
+      filenames=[tf.gather(self.paths, tf.gather(self.shards, block))],
       compression_type="",
-      buffer_size=_READ_BUFFER_BYTES,
-      byte_offsets=[offset],
+      # One request for the block, and nothing after it.
+      buffer_size=tf.gather(self.sizes, block),
+      byte_offsets=[tf.gather(self.offsets, block)],
     )
     records = tf.data.experimental.from_variant(
       variant, tf.TensorSpec([], tf.string)
     )
-    return records.take(count)
+    return records.skip(num_skipped).take(count)
 
-  dataset = tf.data.Dataset.from_tensor_slices(
-    (
-      tf.gather(tf.constant(blocks.paths), order),
-      tf.gather(tf.constant(blocks.offsets), order),
-      tf.gather(tf.constant(blocks.counts), order),
+
+@dataclasses.dataclass(frozen=True)
+class _Stream:
+  """A worker's places of the endless stream."""
+
+  blocks: _Blocks
+  num_records: int  # of an epoch
+  records_per_window: int  # of a lane
+  seed: int
+  num_workers: int
+  worker: int
+  cycle: int  # places, of which each worker has as many; G
+
+  def records_from(self, place: int) -> tf.data.Dataset:
+    """Returns the serialized records from `place` on, endlessly."""
+    first_epoch, place_in_epoch = divmod(place, self.num_records)
+    places_per_window = NUM_LANES * self.records_per_window
+    num_windows = -(-self.num_records // places_per_window)
+    first_window, num_entered = divmod(place_in_epoch, places_per_window)
+    # Remainders first: the place of a far epoch is too large for an int64.
+    entered = (place - num_entered) % self.cycle + np.arange(num_entered)
+    num_skipped = np.count_nonzero(self._is_own(entered))
+    own = np.flatnonzero(self._is_own(np.arange(NUM_LANES)))
+    num_readers = min(_NUM_READERS, len(own))
+
+    def reads_of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
+      keys = _random_keys([len(self.blocks)], self.seed, epoch, 0)
+      order = tf.argsort(keys, stable=True)
+      ends = tf.cumsum(tf.gather(self.blocks.counts, order))
+      # Lane 0 has an epoch's first place, which may be anyone's turn.
+      first_place = (epoch % NUM_LANES) * (self.num_records % NUM_LANES)
+      lanes = tf.sort((own - first_place) % NUM_LANES)
+      lanes = tf.reshape(lanes, [num_readers, -1])  # [R, L]
+      is_entered = tf.cast(tf.equal(epoch, first_epoch), tf.int64)
+      windows = tf.data.Dataset.range(first_window * is_entered, num_windows)
+      readers = tf.data.Dataset.from_tensor_slices(lanes)
+      return windows.flat_map(
+        lambda window: readers.map(
+          lambda lanes: (epoch, window, lanes, order, ends)
+        )
+      )
+
+    dataset = tf.data.Dataset.counter(first_epoch).flat_map(reads_of_epoch)
+    dataset = dataset.map(
+      self._read, num_parallel_calls=num_readers, deterministic=True
     )
-  )
-  dataset = dataset.flat_map(read)
-  dataset = dataset.batch(_BLOCKS_PER_WINDOW * records_per_block)
-  return dataset.get_single_element()
+    dataset = dataset.padded_batch(num_readers).map(self._take_turns)
+    # One: a window is used up while the next is read.
+    return dataset.prefetch(1).unbatch().skip(num_skipped)
+
+  def _is_own(self, places: np.ndarray) -> np.ndarray:
+    turns = places % self.cycle
+    return turns // (self.cycle // self.num_workers) == self.worker
+
+  def _read(
+    self,
+    epoch: tf.Tensor,
+    window: tf.Tensor,
+    lanes: tf.Tensor,
+    order: tf.Tensor,
+    ends: tf.Tensor,
+  ) -> tuple[tf.Tensor, ...]:
+    """Adds to a window of lanes [L] its records, one lane after another."""
+    starts, counts = self._range(window, lanes)
+    pieces = self.blocks.pieces(order, ends, starts, starts + counts)
+    records = tf.data.Dataset.from_tensor_slices(pieces)
+    records = records.flat_map(self.blocks.read)
+    # One that is not used: there may be no other.
+    records = records.concatenate(tf.data.Dataset.from_tensors(""))
+    records = records.batch(tf.reduce_sum(counts) + 1).get_single_element()
+    return epoch, window, lanes, records
+
+  def _take_turns(
+    self,
+    epochs: tf.Tensor,
+    windows: tf.Tensor,
+    lanes: tf.Tensor,
+    records: tf.Tensor,
+  ) -> tf.Tensor:
+    """Returns the records of a window in their order.
+
+    Args:
+      epochs: [R], all the same.
+      windows: [R], all the same.
+      lanes: [R, L] of each reader, ascending.
+      records: [R, records of a reader] as `_read` gives them.
+    """
+    epoch, window = epochs[0], windows[0]
+    _, counts = self._range(window, lanes)  # [R, L]
+    # Those of all lanes are drawn, so that it does not matter whose they are.
+    keys = _random_keys(
+      [NUM_LANES, self.records_per_window],
+      self.seed,
+      epoch,
+      (window + 1) * _MOST_DRAWS,
+    )
+    num_rows = tf.reduce_max(counts)  # K
+    is_missing = tf.range(num_rows) >= tf.expand_dims(counts, -1)
+    keys = tf.gather(keys, lanes)[..., :num_rows]  # [R, L, K]
+    keys = tf.where(is_missing, tf.int64.max, keys)
+    places = tf.cast(tf.argsort(keys, stable=True), tf.int64)
+    places += tf.expand_dims(tf.cumsum(counts, axis=1, exclusive=True), -1)
+    num_readers, num_places = tf.unstack(tf.shape(records, tf.int64))
+    places += tf.reshape(tf.range(num_readers) * num_places, [-1, 1, 1])
+    places = tf.reshape(tf.transpose(places, [2, 0, 1]), [-1])
+    # What is missing is at the end: lanes that have one more come first.
+    places = places[: tf.reduce_sum(counts)]
+    return tf.gather(tf.reshape(records, [-1]), places)
+
+  def _range(
+    self, window: tf.Tensor, lanes: tf.Tensor
+  ) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns where in the epoch a window of lanes begins, and its size."""
+    size, num_longer = divmod(self.num_records, NUM_LANES)
+    start = window * self.records_per_window
+    left = size - start + tf.cast(lanes < num_longer, tf.int64)
+    starts = start + lanes * size + tf.minimum(lanes, num_longer)
+    return starts, tf.clip_by_value(left, 0, self.records_per_window)
 
 
 def _parsed(dataset: tf.data.Dataset, data: manifest.Data) -> tf.data.Dataset:
@@ -199,31 +385,49 @@ def _parsed(dataset: tf.data.Dataset, data: manifest.Data) -> tf.data.Dataset:
   )
   options = tf.data.Options()
   options.deterministic = True
-  # The workers of a distributed run share the batches out, not the files:
-  # whose turn a file is would depend on how many workers there are.
+  # Each worker has its share already.
   options.experimental_distribute.auto_shard_policy = (
-    tf.data.experimental.AutoShardPolicy.DATA
+    tf.data.experimental.AutoShardPolicy.OFF
   )
   return dataset.with_options(options).prefetch(tf.data.AUTOTUNE)
 
 
-def _permutation(size: tf.Tensor | int, seed: tf.Tensor) -> tf.Tensor:
-  keys = tf.random.stateless_uniform(
-    [size], seed, minval=None, maxval=None, dtype=tf.int64, alg=_ALGORITHM
+def _random_keys(
+  shape: list[int],
+  seed: int,
+  epoch: tf.Tensor,
+  start: tf.Tensor | int,
+) -> tf.Tensor:
+  """Returns int64 draws of (seed, epoch) from the `start`th on."""
+  # `tf.random.stateless_uniform` and `stateless_fold_in` are this op and some
+  # forty others.
+  return tf.raw_ops.StatelessRandomUniformFullIntV2(
+    shape=shape,
+    key=tf.constant([seed % 2**64], tf.uint64),
+    counter=tf.cast(tf.stack([start, epoch]), tf.uint64),
+    alg=_PHILOX,
+    dtype=tf.int64,
   )
-  return tf.argsort(keys, stable=True)
 
 
-def _seed(seed: int, purpose: int) -> tf.Tensor:
-  return tf.constant([seed, purpose], tf.int64)
-
-
-def _fold(seed: tf.Tensor, value: tf.Tensor | int) -> tf.Tensor:
-  # The type of `value` decides the type of the seed, hence its value.
-  value = tf.cast(value, tf.int64)
-  return tf.random.experimental.stateless_fold_in(seed, value, _ALGORITHM)
-
-
-def _check_batch_size(batch_size: int) -> None:
-  if batch_size < 1:
-    raise errors.InputError(f"batch_size={batch_size} is below 1.")
+def _part_size(
+  batch_size: int, num_workers: int, worker: int, num_parts: int
+) -> int:
+  """Checks how a batch is to be shared out; returns the size of a part."""
+  for name, value in (
+    ("batch_size", batch_size),
+    ("num_workers", num_workers),
+    ("num_parts", num_parts),
+  ):
+    if value < 1:
+      raise errors.InputError(f"{name}={value} is below 1.")
+  if not 0 <= worker < num_workers:
+    raise errors.InputError(
+      f"worker={worker} is not one of num_workers={num_workers}, from 0 on."
+    )
+  if batch_size % (num_workers * num_parts):
+    raise errors.InputError(
+      f"batch_size={batch_size} is not divisible by num_workers={num_workers}"
+      f" times num_parts={num_parts}."
+    )
+  return batch_size // (num_workers * num_parts)

@@ -1,10 +1,11 @@
 """The description of a data set on disk, and what it says.
 
 A data set is a directory of shards (TFRecord files of the examples that
-`features` describes), a vocabulary and `manifest.json`. The manifest is
-written last: where there is one, the data set is complete.
+`features` describes) with their indexes, a vocabulary and `manifest.json`. The
+manifest is written last: where there is one, the data set is complete.
 """
 
+import concurrent.futures
 import dataclasses
 import hashlib
 import json
@@ -14,12 +15,13 @@ from typing import TypeGuard
 import tensorflow as tf
 
 from mslt_tf import errors
+from mslt_tf.data import record_index
 
 FILE = "manifest.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
-# Room for the block offsets of a billion examples.
 _MAX_BYTES = 1 << 27
+_NUM_THREADS = 16  # Buckets take their time to answer.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Shard:
 
   path: str
   num_examples: int
-  block_offsets: tuple[int, ...]  # in bytes
+  index: record_index.RecordIndex = dataclasses.field(compare=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,11 +83,11 @@ def save(manifest: dict, directory: str) -> None:
 
 
 def open_data(directory: str) -> Data:
-  """Reads and checks the manifest of a data set.
+  """Reads and checks the manifest of a data set and the indexes of its shards.
 
   Raises:
     errors.InputError: there is no complete data set in `directory`, its
-      manifest is malformed, or a file is missing or has another size.
+      manifest is malformed, or a file is missing or is not what it says.
   """
   path = os.path.join(directory, FILE)
   content = _read(directory)
@@ -94,7 +96,7 @@ def open_data(directory: str) -> Data:
   if version != FORMAT_VERSION:
     raise errors.InputError(
       f"{path!r}: format_version={version}, but this program reads"
-      f" {FORMAT_VERSION}."
+      f" {FORMAT_VERSION}: build the data again, into an empty directory."
     )
   records_per_block = fields.integer("records_per_block", least=1)
   vocab = fields.mapping("vocab")
@@ -223,10 +225,13 @@ def _parse(content: bytes, path: str) -> dict:
 
 
 def _split(fields: "_Fields", directory: str, records_per_block: int) -> Split:
-  shards = tuple(
-    _shard(shard, directory, records_per_block)
-    for shard in fields.mappings("shards")
-  )
+  with concurrent.futures.ThreadPoolExecutor(_NUM_THREADS) as threads:
+    shards = tuple(
+      threads.map(
+        lambda shard: _shard(shard, directory, records_per_block),
+        fields.mappings("shards"),
+      )
+    )
   num_examples = fields.integer("num_examples", least=1)
   if num_examples != sum(shard.num_examples for shard in shards):
     raise fields.error("num_examples", "is not the sum over the shards")
@@ -252,14 +257,12 @@ def _shard(fields: "_Fields", directory: str, records_per_block: int) -> Shard:
       " off or changed."
     )
   num_examples = fields.integer("num_examples")
-  offsets = fields.integers("block_offsets")
-  if len(offsets) != -(-num_examples // records_per_block):
-    raise fields.error("block_offsets", "is not one for each block")
-  if list(offsets) != sorted(set(offsets)) or any(
-    not 0 <= offset < num_bytes for offset in offsets
-  ):
-    raise fields.error("block_offsets", "is not increasing within the shard")
-  return Shard(path, num_examples, offsets)
+  index = record_index.of_shard(path, records_per_block=records_per_block)
+  if index.num_records != num_examples:
+    raise fields.error(
+      "num_examples", f"is not the {index.num_records} records of {path!r}"
+    )
+  return Shard(path, num_examples, index)
 
 
 class _Fields:
@@ -281,12 +284,6 @@ class _Fields:
     if not _is_integer(value) or value < least:
       raise self.error(name, f"is not a whole number of at least {least}")
     return value
-
-  def integers(self, name: str) -> tuple[int, ...]:
-    values = self._value.get(name)
-    if not isinstance(values, list) or not all(map(_is_integer, values)):
-      raise self.error(name, "is not a list of whole numbers")
-    return tuple(values)
 
   def number(self, name: str) -> float:
     value = self._value.get(name)

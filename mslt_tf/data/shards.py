@@ -12,10 +12,9 @@ import tensorflow as tf
 
 from mslt_tf import errors
 from mslt_tf.data import progress
+from mslt_tf.data import record_index
 
-RECORDS_PER_BLOCK = 256
-
-_FRAMING_BYTES = 16  # of a record: length, its checksum, the data's checksum.
+_BATCH_SIZE = 256  # of reading
 # What a random generator is for; its seed is (*seed, purpose, ...).
 _DEALING, _SHUFFLING = 1, 2  # 0 is for the examples.
 
@@ -60,7 +59,7 @@ def write(
     progress.logged(dealt, f"Shuffling {name} shards", total=num_shards)
   ):
     file_name = f"{name}-{index:05d}-of-{num_shards:05d}.tfrecord"
-    batches = tf.data.TFRecordDataset(path).batch(RECORDS_PER_BLOCK)
+    batches = tf.data.TFRecordDataset(path).batch(_BATCH_SIZE)
     records = [
       record for batch in batches.as_numpy_iterator() for record in batch
     ]
@@ -68,7 +67,7 @@ def write(
     shard = write_shard(
       os.path.join(directory, file_name),
       [records[place] for place in rng.permutation(len(records))],
-      records_per_block=RECORDS_PER_BLOCK,
+      records_per_block=record_index.RECORDS_PER_BLOCK,
     )
     shards.append({"file": file_name, **shard})
     tf.io.gfile.remove(path)
@@ -78,22 +77,15 @@ def write(
 def write_shard(
   path: str, records: Iterable[bytes], *, records_per_block: int
 ) -> dict:
-  """Writes one file; returns its part of the manifest."""
-  offsets = []
-  num_bytes = 0
-  num_records = 0
+  """Writes one file and its index; returns its part of the manifest."""
+  lengths = []
   with tf.io.TFRecordWriter(path) as writer:
     for record in records:
-      if not num_records % records_per_block:
-        offsets.append(num_bytes)
       writer.write(record)
-      num_records += 1
-      num_bytes += len(record) + _FRAMING_BYTES
-  return {
-    "num_examples": num_records,
-    "bytes": num_bytes,
-    "block_offsets": offsets,
-  }
+      lengths.append(len(record))
+  index = record_index.of_lengths(lengths, records_per_block=records_per_block)
+  record_index.write(index, path)
+  return {"num_examples": index.num_records, "bytes": index.num_bytes}
 
 
 def _deal(

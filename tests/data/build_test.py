@@ -89,7 +89,7 @@ def _digests(directory) -> dict[str, str]:
 def _examples(directory, split: str) -> list[dict[str, list]]:
   result = []
   for name in sorted(os.listdir(directory)):
-    if name.startswith(split):
+    if name.startswith(split) and name.endswith(".tfrecord"):
       for raw in tf.data.TFRecordDataset(os.path.join(directory, name)):
         feature = tf.train.Example.FromString(raw.numpy()).features.feature
         result.append(
@@ -126,10 +126,14 @@ def test_the_files_are_those_of_the_manifest(corpus, tmp_path):
   assert result.is_new
   assert sorted(os.listdir(tmp_path / "data")) == [
     "heldout-00000-of-00001.tfrecord",
+    "heldout-00000-of-00001.tfrecord.index",
     "manifest.json",
     "train-00000-of-00003.tfrecord",
+    "train-00000-of-00003.tfrecord.index",
     "train-00001-of-00003.tfrecord",
+    "train-00001-of-00003.tfrecord.index",
     "train-00002-of-00003.tfrecord",
+    "train-00002-of-00003.tfrecord.index",
     "vocab.txt",
   ]
   manifest = json.loads((tmp_path / "data" / "manifest.json").read_text())

@@ -9,6 +9,7 @@ import pytest
 
 from mslt_tf import errors
 from mslt_tf.data import manifest
+from mslt_tf.data import shards
 
 # Of "[PAD]" and a line's end, by the program sha256sum.
 VOCAB_SHA256 = (
@@ -17,15 +18,11 @@ VOCAB_SHA256 = (
 
 
 def _write_shard(directory, name, num_examples) -> dict:
-  """Writes a file of ten bytes a block; what is in it is never read."""
-  num_blocks = -(-num_examples // 3)
-  (directory / name).write_bytes(b"0123456789" * num_blocks)
-  return {
-    "file": name,
-    "num_examples": num_examples,
-    "bytes": 10 * num_blocks,
-    "block_offsets": [10 * index for index in range(num_blocks)],
-  }
+  records = [b"example"] * num_examples
+  shard = shards.write_shard(
+    str(directory / name), records, records_per_block=3
+  )
+  return {"file": name, **shard}
 
 
 @pytest.fixture
@@ -34,7 +31,7 @@ def directory(tmp_path):
   (tmp_path / "vocab.txt").write_text("[PAD]\n")
   manifest.save(
     {
-      "format_version": 1,
+      "format_version": 2,
       "sequence_length": 5,
       "max_predictions": 2,
       "lower_case": True,
@@ -73,6 +70,8 @@ def test_the_manifest_is_read(data, directory):
   assert data.unigram_mlm_loss == 5.5
   assert data.train.num_examples == 17
   assert data.heldout.num_documents == 2
+  # A record of 7 bytes takes 23.
+  assert data.train.shards[1].index.offsets.tolist() == [0, 69, 138]
   content = (directory / "manifest.json").read_bytes()
   assert data.fingerprint == hashlib.sha256(content).hexdigest()
 
@@ -94,7 +93,11 @@ def test_a_missing_directory_or_manifest_is_an_error(tmp_path):
 @pytest.mark.parametrize(
   "place, value, message",
   [
-    (["format_version"], 2, "format_version=2"),
+    (
+      ["format_version"],
+      1,
+      "format_version=1, .* reads 2: build the data again",
+    ),
     (["sequence_length"], "128", "sequence_length=128 is not a whole number"),
     (["max_predictions"], None, "max_predictions=None"),
     (["lower_case"], 1, "lower_case=1 is not true or false"),
@@ -105,12 +108,7 @@ def test_a_missing_directory_or_manifest_is_an_error(tmp_path):
     (["splits", "train", "shards"], {}, "splits.train.shards"),
     (["splits", "train", "shards"], [7], "splits.train.shards=.7. is not"),
     (["splits", "train", "num_examples"], 9, "num_examples=9 is not the sum"),
-    (["splits", "heldout", "shards", 0, "block_offsets"], [0], "block_offsets"),
-    (
-      ["splits", "heldout", "shards", 0, "block_offsets"],
-      [0, 9, 9, 12],
-      "not increasing",
-    ),
+    (["splits", "train", "shards", 1, "num_examples"], 8, "not the 7 records"),
   ],
 )
 def test_a_malformed_manifest_is_an_error_that_names_the_field(
@@ -147,6 +145,15 @@ def test_a_cut_off_shard_is_an_error_that_names_it(directory):
   path.write_bytes(path.read_bytes()[:-5])
   with pytest.raises(errors.InputError, match=r"train-1.tfrecord.*cut off"):
     manifest.open_data(str(directory))
+
+
+def test_foreign_shards_are_indexed(data, directory):
+  paths = sorted(directory.glob("*.index"))
+  contents = [path.read_bytes() for path in paths]
+  for path in paths:
+    path.unlink()
+  assert manifest.open_data(str(directory)) == data
+  assert [path.read_bytes() for path in paths] == contents
 
 
 @pytest.mark.parametrize("name", ["train-1.tfrecord", "vocab.txt"])

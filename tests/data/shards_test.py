@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from mslt_tf import errors
+from mslt_tf.data import record_index
 from mslt_tf.data import shards
 
 EXAMPLES = [str(index).encode() for index in range(100)]
@@ -34,11 +35,13 @@ def test_each_example_is_in_one_shard_and_shards_are_of_one_size(tmp_path):
   assert sorted(map(len, records)) == [14, 14, 14, 14, 14, 15, 15]
 
 
-def test_only_the_shards_are_left(tmp_path):
+def test_only_the_shards_and_their_indexes_are_left(tmp_path):
   _write(tmp_path, num_shards=2)
   assert sorted(os.listdir(tmp_path)) == [
     "odd-00000-of-00002.tfrecord",
+    "odd-00000-of-00002.tfrecord.index",
     "odd-00001-of-00002.tfrecord",
+    "odd-00001-of-00002.tfrecord.index",
   ]
 
 
@@ -60,14 +63,14 @@ def test_fewer_examples_than_shards_are_an_error(tmp_path):
     _write(tmp_path, num_shards=101)
 
 
-def test_block_offsets_point_at_every_256th_record(tmp_path):
-  records = [bytes([index % 251]) * (index % 7) for index in range(600)]
+def test_the_index_of_a_shard_points_at_every_64th_record(tmp_path):
+  records = [bytes([index % 251]) * (index % 7) for index in range(150)]
   path = str(tmp_path / "shard")
-  shard = shards.write_shard(path, records, records_per_block=256)
+  shard = shards.write_shard(path, records, records_per_block=64)
   content = pathlib.Path(path).read_bytes()
-  assert shard["num_examples"] == 600
-  assert shard["bytes"] == len(content)
+  assert shard == {"num_examples": 150, "bytes": len(content)}
+  index = record_index.of_shard(path, records_per_block=64)
   # A record is its length in 8 bytes, 4 of checksum, data, 4 of checksum.
-  for index, offset in zip((0, 256, 512), shard["block_offsets"], strict=True):
+  for place, offset in zip((0, 64, 128), index.offsets, strict=True):
     length = int.from_bytes(content[offset : offset + 8], "little")
-    assert content[offset + 12 : offset + 12 + length] == records[index]
+    assert content[offset + 12 : offset + 12 + length] == records[place]
