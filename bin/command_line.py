@@ -59,8 +59,11 @@ def _report_errors(main: Callable[[], None]) -> None:
   )
   try:
     main()
-  except errors.InputError as error:
-    _fail(str(error))
+  except errors.TerminatedError as error:
+    print(f"{_program()}: {error}", file=sys.stderr)
+    sys.exit(error.exit_status)
+  except (errors.InputError, errors.LostWorkerError) as error:
+    _fail(str(error), status=error.exit_status)
   except KeyboardInterrupt:
     _fail("interrupted; run the same command again.", status=130)
 
@@ -78,5 +81,9 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
 
 
 def _fail(message: str, *, status: int = 1) -> None:
-  print(f"{os.path.basename(sys.argv[0])}: error: {message}", file=sys.stderr)
+  print(f"{_program()}: error: {message}", file=sys.stderr)
   sys.exit(status)
+
+
+def _program() -> str:
+  return os.path.basename(sys.argv[0])

@@ -29,6 +29,7 @@ def make_model(config: config_lib.Config, stage: plan.PlacedStage) -> bert.Bert:
     num_frozen_layers=stage.stage.num_frozen_layers,
     freeze_embeddings=stage.stage.freeze_embeddings,
     dropout_when_frozen=model.dropout_when_frozen,
+    precision=config.training.precision,
     seed=config.training.seed,
   )
 

@@ -97,9 +97,18 @@ class OptimizerConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
-  """How the run is carried out; only `seed` is part of its identity.
+  """How the run is carried out; `seed` and `precision` are of its identity.
 
   Attributes:
+    precision: What matrix products are computed in; weights are float32.
+      `mixed_float16` scales the loss.
+    strategy: `one_device`, `mirrored` (all GPUs of a machine),
+      `multi_worker_mirrored` (the machines in the variable `TF_CONFIG`), `tpu`;
+      `auto` takes the workers of `TF_CONFIG`, otherwise all GPUs.
+    tpu: Name or address of a Cloud TPU; empty for one of this machine.
+    worker_timeout: Seconds that a worker waits for the others at the start.
+    num_micro_batches: Parts that a device's share of a batch goes through the
+      model in, one after another: the same update in less memory.
     steps_per_loop: Steps between two returns to Python, where progress is
       logged and the wall-time limit is looked at.
     eval_interval: Steps between evaluations; one also ends every stage.
@@ -109,9 +118,20 @@ class TrainingConfig:
     xla: Whether forward and backward are compiled; `auto` compiles them on GPU
       and TPU, not on CPU. LAMB's kernels always are.
     deterministic: Bit-equal results on the same device, at some cost in speed.
+    largest_loss: Of MLM and NSP together. A step above it, or one that is not
+      finite, ends the run; `null` allows any that is finite.
+    max_recoveries: How many times in a stage the run does not end there but
+      goes back to its last checkpoint and leaves out the batches since.
   """
 
   seed: int = 0
+  precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+  strategy: Literal[
+    "auto", "one_device", "mirrored", "multi_worker_mirrored", "tpu"
+  ] = "auto"
+  tpu: str = ""
+  worker_timeout: float = 600.0
+  num_micro_batches: int = 1
   steps_per_loop: int = 100
   eval_interval: int = 10_000
   eval_batch_size: int = 256
@@ -120,6 +140,8 @@ class TrainingConfig:
   keep_checkpoints: int = 2
   xla: Literal["auto", "on", "off"] = "auto"
   deterministic: bool = False
+  largest_loss: float | None = None
+  max_recoveries: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,7 +194,10 @@ def identity(config: Config) -> dict[str, Any]:
   tree = to_dict(config)
   # Where the data lies may change; the caller adds what they are.
   del tree["data"]["directory"]
-  tree["training"] = {"seed": config.training.seed}
+  tree["training"] = {
+    "seed": config.training.seed,
+    "precision": config.training.precision,
+  }
   return tree
 
 
@@ -410,6 +435,9 @@ _RANGES = {
   "optimizer.beta_1": (0, 1),
   "optimizer.beta_2": (0, 1),
   "training.seed": (0, 2**31),
+  # The dropout masks of a batch's parts are told apart below these.
+  "training.num_micro_batches": (1, 2**12),
+  "training.max_recoveries": (0, math.inf),
 }
 
 

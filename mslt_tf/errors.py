@@ -1,10 +1,29 @@
-"""The one error that means "the user can mend this"."""
+"""The errors that are not defects of this package.
+
+The binaries print their message as one line, without a traceback, and exit with
+the error's `exit_status`. Every other exception keeps its traceback.
+"""
 
 
 class InputError(ValueError):
   """A file, flag or config field that cannot be used as it is.
 
-  The message is one line that names the thing, its value and the rule. The
-  binaries print it without a traceback and exit with status 1; every other
-  exception is a defect of this package and keeps its traceback.
+  The message names the thing, its value and the rule.
   """
+
+  exit_status = 1
+
+
+class LostWorkerError(RuntimeError):
+  """Another worker died or cannot be reached; starting all again continues.
+
+  Kubeflow's training operator takes this status as "worth another try".
+  """
+
+  exit_status = 138
+
+
+class TerminatedError(RuntimeError):
+  """SIGTERM came and everything is saved; starting again continues."""
+
+  exit_status = 143  # What a shell reports for a process that SIGTERM ended.

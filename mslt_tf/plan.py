@@ -146,3 +146,23 @@ def format_sources(source_layers: Sequence[int | None]) -> str:
     else (f"{first}-{last}" if first != last else f"{first}")
     for first, last in ranges
   )
+
+
+def disk_bytes(config: config_lib.Config) -> int:
+  """Returns how large a run's workdir gets at most, logs aside.
+
+  The stages' files stay; of the checkpoints, those of one stage are there at a
+  time, and one more while it is written.
+  """
+  parameters = [
+    (stage.total_parameters, stage.trained_parameters)
+    for stage in costs.schedule_cost(cost_shape(config), config.schedule).stages
+  ]
+  is_carried = config.optimizer.state_at_growth == "carried"
+  per_parameter = costs.BYTES_PER_PARAMETER
+  # A file has every weight; the optimizer's two moments of what is trained are
+  # in checkpoints, where they are carried those of all in the stage's file.
+  stage_files = sum(total * (3 if is_carried else 1) for total, _ in parameters)
+  checkpoint = max(total + 2 * trained for total, trained in parameters)
+  num_checkpoints = config.training.keep_checkpoints + 1
+  return per_parameter * (stage_files + num_checkpoints * checkpoint)

@@ -4,29 +4,23 @@ import dataclasses
 import math
 import os
 import platform
+import shutil
 import time
-from collections.abc import Sequence
-from typing import Any
 
-import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from mslt_tf import assembly
 from mslt_tf import config as config_lib
 from mslt_tf import errors
-from mslt_tf import growth
 from mslt_tf import plan
-from mslt_tf.data import input_pipeline
+from mslt_tf import stage_training
 from mslt_tf.data import manifest
-from mslt_tf.models import bert
-from mslt_tf.models import dropout as dropout_lib
-from mslt_tf.models import weights
+from mslt_tf.training import cluster as cluster_lib
 from mslt_tf.training import loop
 from mslt_tf.training import metrics
 from mslt_tf.training import run_directory
+from mslt_tf.training import termination
 
-LOSSES = ("mlm_loss", "nsp_loss")
 # Held-out results of a finished stage.
 RESULTS = (
   "step",
@@ -35,9 +29,6 @@ RESULTS = (
   "eval_nsp_loss",
   "eval_nsp_accuracy",
 )
-# A fresh model guesses: MLM loss near ln V, NSP loss near ln 2. Farther off
-# than this, in nats, and something is wrong with the data or the weights.
-FRESH_LOSS_TOLERANCE = {"mlm_loss": 1.0, "nsp_loss": 0.5}
 
 
 def run(
@@ -49,6 +40,9 @@ def run(
 ) -> bool:
   """Pre-trains, from where `workdir` stands to the last step.
 
+  Must be called in the main thread. Every worker of a job calls it with the
+  same arguments.
+
   Args:
     config: The run.
     workdir: Where it writes; a second call with the same config goes on there.
@@ -59,11 +53,111 @@ def run(
     Whether the run is finished.
 
   Raises:
-    InputError: For data or a workdir that do not fit the config.
+    InputError: For data, a workdir or devices that do not fit the config, and
+      for a run that diverges.
+    LostWorkerError: Another worker stopped.
+    TerminatedError: SIGTERM came; all is saved.
   """
   started = time.monotonic() if started is None else started
   if config.training.deterministic:
     tf.config.experimental.enable_op_determinism()
+  cluster = cluster_lib.connect(
+    config.training.strategy,
+    tpu=config.training.tpu,
+    timeout=config.training.worker_timeout,
+  )
+  _check_divisibility(config, cluster)
+  with (
+    cluster_lib.naming_lost_workers(cluster),
+    termination.watch() as is_asked_to_stop,
+  ):
+    return _run_stages(
+      config,
+      workdir,
+      cluster=cluster,
+      deadline=loop.Deadline(started + max_seconds),
+      clock=metrics.Clock(started),
+      is_asked_to_stop=is_asked_to_stop,
+    )
+
+
+def _run_stages(
+  config: config_lib.Config,
+  workdir: str,
+  *,
+  cluster: cluster_lib.Cluster,
+  deadline: loop.Deadline,
+  clock: metrics.Clock,
+  is_asked_to_stop: tf.Variable,
+) -> bool:
+  data = _open_data(config)
+  directory = _open_workdir(config, workdir, data, cluster)
+  stages = plan.place_stages(config.schedule)
+  num_finished = cluster.broadcast(
+    next(
+      (
+        stage.number - 1
+        for stage in stages
+        if not directory.is_finished(stage.number)
+      ),
+      len(stages),
+    )
+  )
+  if num_finished:
+    if cluster.is_chief:
+      for stage in stages[:num_finished]:
+        directory.remove_checkpoints(stage.number)
+    results = directory.read_results(num_finished)
+    clock.resume(
+      wall_seconds=results["wall_seconds"],
+      train_seconds=results["train_seconds"],
+    )
+  is_finished = True
+  for stage in stages[num_finished:]:
+    # Building a stage takes longer than the grace after a SIGTERM.
+    is_finished = not cluster.any(bool(is_asked_to_stop.numpy()))
+    if is_finished:
+      is_finished = stage_training.StageTraining(
+        config=config,
+        data=data,
+        cluster=cluster,
+        directory=directory,
+        stage=stage,
+        clock=clock,
+        deadline=deadline,
+        is_asked_to_stop=is_asked_to_stop,
+      ).run()
+    if not is_finished:
+      break
+  _write_summary(config, data, cluster, directory, clock)
+  # No worker leaves while another still needs it.
+  was_asked = cluster.any(bool(is_asked_to_stop.numpy()))
+  if was_asked and not is_finished:
+    raise errors.TerminatedError(
+      "stopped by SIGTERM, everything is saved; run again to continue."
+    )
+  return is_finished
+
+
+def _check_divisibility(
+  config: config_lib.Config, cluster: cluster_lib.Cluster
+) -> None:
+  num_replicas = cluster.num_replicas
+  num_parts = num_replicas * config.training.num_micro_batches
+  if config.data.batch_size % num_parts:
+    raise errors.InputError(
+      f"data.batch_size={config.data.batch_size} is not divisible by"
+      f" {num_parts}, which is {num_replicas} devices times"
+      f" training.num_micro_batches={config.training.num_micro_batches}."
+    )
+  if config.training.eval_batch_size % num_replicas:
+    raise errors.InputError(
+      f"training.eval_batch_size={config.training.eval_batch_size} is not"
+      f" divisible by the {num_replicas} devices."
+    )
+
+
+def _open_data(config: config_lib.Config) -> manifest.Data:
   data = manifest.open_data(config.data.directory)
   manifest.check(
     data,
@@ -73,327 +167,68 @@ def run(
     max_predictions=config.data.max_predictions,
     vocab_sha256=config.data.vocab_sha256,
   )
+  return data
+
+
+def _open_workdir(
+  config: config_lib.Config,
+  workdir: str,
+  data: manifest.Data,
+  cluster: cluster_lib.Cluster,
+) -> run_directory.RunDirectory:
+  """Claims the workdir for the run, once for all workers."""
   identity = config_lib.identity(config)
   identity["data"]["fingerprint"] = data.fingerprint
-  directory = run_directory.claim(workdir, identity)
-  directory.write_text("config.yaml", config_lib.to_yaml(config))
-  stages = plan.place_stages(config.schedule)
-  clock = metrics.Clock(started)
-  deadline = loop.Deadline(started + max_seconds)
-  for stage in stages:
-    if directory.is_finished(stage.number):
-      directory.remove_checkpoints(stage.number)
-      results = directory.read_results(stage.number)
-      clock.resume(
-        wall_seconds=results["wall_seconds"],
-        train_seconds=results["train_seconds"],
-      )
-      continue
-    stage_run = _StageRun(
-      config=config,
-      data=data,
-      directory=directory,
-      stage=stage,
-      clock=clock,
-      deadline=deadline,
-    )
-    if not stage_run.run():
-      _write_summary(config, data, directory, clock)
-      return False
-  _write_summary(config, data, directory, clock)
-  return True
+  if cluster.is_chief:
+    directory = run_directory.claim(workdir, identity)
+    directory.write_text("config.yaml", config_lib.to_yaml(config))
+    _describe_start(config, workdir, cluster)
+  cluster_lib.check_shared(cluster, workdir)
+  return run_directory.RunDirectory(workdir)
 
 
-class _StageRun:
-  """One stage, from the file of the stage before to its own."""
-
-  def __init__(
-    self,
-    *,
-    config: config_lib.Config,
-    data: manifest.Data,
-    directory: run_directory.RunDirectory,
-    stage: plan.PlacedStage,
-    clock: metrics.Clock,
-    deadline: loop.Deadline,
-  ):
-    self._config = config
-    self._data = data
-    self._directory = directory
-    self._stage = stage
-    self._clock = clock
-    self._deadline = deadline
-    self._seconds_per_step = math.nan
-    self._eval_results: dict[str, float] = {}
-
-    before = directory.read_results(stage.number - 1) if stage.start else {}
-    self._step = tf.Variable(stage.start, dtype=tf.int64)
-    self._batch_index = tf.Variable(before.get("batch_index", 0), tf.int64)
-    self._model = assembly.make_model(config, stage)
-    self._variables = self._model.trainable_variables
-    self._learning_rate = assembly.make_learning_rate(config, stage)
-    self._optimizer = assembly.make_optimizer(
-      config, lambda: self._learning_rate(self._step)
-    )
-    self._state_before = self._fill()
-    self._checkpoints = tf.train.CheckpointManager(
-      tf.train.Checkpoint(
-        model=self._model,
-        optimizer=self._optimizer,
-        step=self._step,
-        batch_index=self._batch_index,
-        clock=clock,
-      ),
-      directory.checkpoints(stage.number),
-      max_to_keep=config.training.keep_checkpoints,
-      step_counter=self._step,
-    )
-    self._restore()
-    self._count_lost_time()
-    self._steps = loop.TrainingSteps(
-      compute_sums=self._sums_in_training,
-      losses=LOSSES,
-      variables=self._variables,
-      optimizer=self._optimizer,
-      clip_norm=config.optimizer.clip_norm,
-      step=self._step,
-      batch_index=self._batch_index,
-      use_xla=_use_xla(config),
-    )
-    self._evaluation = loop.Evaluation(
-      lambda features: bert.pretraining_sums(self._model(features), features),
-      input_pipeline.heldout_batches(
-        data,
-        batch_size=config.training.eval_batch_size,
-        max_examples=config.training.eval_examples,
-      ),
-    )
-    self._iterator = iter(
-      input_pipeline.train_batches(
-        data,
-        batch_size=config.data.batch_size,
-        seed=config.training.seed,
-        first_batch=int(self._batch_index),
-      )
-    )
-    self._log = metrics.MetricsLog(
-      jsonl_path=directory.metrics(stage.number),
-      event_dir=directory.tensorboard,
-      step=int(self._step),
-    )
-
-  def run(self) -> bool:
-    """Trains to the stage's end; returns whether that was reached."""
-    training = self._config.training
-    step, stage = int(self._step), self._stage
-    logging.info(
-      "%s%s",
-      plan.describe_stage(stage, len(self._config.schedule.stages)),
-      f"; resuming at step {step:,}" if step > stage.start else "",
-    )
-    try:
-      is_finished = loop.run(
-        step=step,
-        last_step=stage.end,
-        intervals=loop.Intervals(
-          steps_per_loop=training.steps_per_loop,
-          evaluate=training.eval_interval,
-          save=training.checkpoint_interval,
-        ),
-        train=self._train,
-        evaluate=self._evaluate,
-        save=self._save,
-        should_stop=self._deadline.is_near,
-      )
-    except tf.errors.DataLossError as error:
-      damaged = input_pipeline.find_damage(self._data)
-      raise errors.InputError(
-        f"{damaged or self._data.directory}: a record is damaged or cut off."
-      ) from error
-    if is_finished:
-      self._finish()
-    self._log.close()
-    return is_finished
-
-  def _fill(self) -> dict[str, np.ndarray]:
-    """Grows the weights of the stage before into the model.
-
-    Returns:
-      The optimizer's state as it comes from there; empty where it starts fresh.
-    """
-    before = {}
-    if self._stage.number > 1:
-      before = self._directory.read_stage(self._stage.number - 1)
-    fresh = weights.to_arrays(self._model)
-    arrays = growth.grow(before, self._stage.stage.source_layers, fresh=fresh)
-    weights.fill(self._model, arrays)
-    state = {name: array for name, array in arrays.items() if name not in fresh}
-    self._optimizer.prepare(self._variables, state)
-    return state
-
-  def _restore(self) -> None:
-    """Restores the stage's latest checkpoint, if there is one."""
-    latest = self._checkpoints.latest_checkpoint
-    if latest is None:
-      return
-    try:
-      status = self._checkpoints.checkpoint.restore(latest)
-      status.assert_existing_objects_matched()
-    except (tf.errors.OpError, AssertionError, ValueError) as error:
-      reason = str(error).splitlines()[0]
-      raise errors.InputError(
-        f"{latest}: the checkpoint cannot be restored: {reason}"
-      ) from error
-
-  def _count_lost_time(self) -> None:
-    """A kill throws steps away, but the time they took was spent."""
-    path = self._directory.metrics(self._stage.number)
-    if tf.io.gfile.exists(path):
-      records = metrics.read(path)
-      if records:
-        self._clock.count_up_to(records[-1]["wall_seconds"])
-
-  def _save(self) -> None:
-    self._clock.tick()
-    with run_directory.writing(self._checkpoints.directory):
-      self._checkpoints.save(checkpoint_number=self._step)
-
-  def _sums_in_training(self, features, batch_index) -> loop.Sums:
-    dropout = dropout_lib.Dropout(self._config.training.seed, batch_index)
-    return bert.pretraining_sums(self._model(features, dropout), features)
-
-  def _train(self, num_steps: int) -> None:
-    start = time.monotonic()
-    means = self._steps(self._iterator, num_steps)
-    seconds = time.monotonic() - start
-    step = int(self._step)
-    self._check_finite(means, (*LOSSES, "gradient_norm"))
-    record = {
-      "step": step,
-      "batch_index": int(self._batch_index),
-      "stage": self._stage.number,
-      "num_layers": self._stage.stage.num_layers,
-      **means,
-      # Of the last update, which took the run from step - 1 to step.
-      "learning_rate": float(self._learning_rate(self._step - 1)),
-      "trust_ratio": float(self._optimizer.mean_trust_ratio(self._variables)),
-    }
-    if self._steps.num_calls == 1:
-      record["compile_seconds"] = seconds
-    else:
-      self._clock.add_train_seconds(seconds)
-      self._seconds_per_step = seconds / num_steps
-      batch_size = self._config.data.batch_size
-      record["examples_per_second"] = batch_size * num_steps / seconds
-    record["train_seconds"] = self._clock.train_seconds
-    record["wall_seconds"] = self._clock.wall_seconds
-    self._log.write("train", record)
-    self._warn_if_not_fresh(step, means)
-    logging.info("%s", self._progress_line(record))
-
-  def _evaluate(self) -> None:
-    means = self._evaluation()
-    # The last update's weights are seen by no training step of this stage.
-    self._check_finite(means, LOSSES)
-    self._eval_results = {f"eval_{name}": mean for name, mean in means.items()}
-    record = {
-      "step": int(self._step),
-      "stage": self._stage.number,
-      "num_layers": self._stage.stage.num_layers,
-      **means,
-      "train_seconds": self._clock.train_seconds,
-      "wall_seconds": self._clock.wall_seconds,
-    }
-    self._log.write("eval", record)
-    logging.info(
-      "step %s  held-out: mlm loss %.3f (accuracy %.3f)  nsp loss %.3f"
-      " (accuracy %.3f)",
-      f"{int(self._step):,}",
-      means["mlm_loss"],
-      means["mlm_accuracy"],
-      means["nsp_loss"],
-      means["nsp_accuracy"],
-    )
-
-  def _check_finite(
-    self, means: dict[str, float], names: Sequence[str]
-  ) -> None:
-    for name in names:
-      if not math.isfinite(means[name]):
-        raise errors.InputError(
-          f"step {int(self._step)}: {name} is {means[name]}; a new --workdir"
-          " with a lower optimizer.peak_learning_rate may help."
-        )
-
-  def _finish(self) -> None:
-    """Writes the stage's file."""
-    arrays = weights.to_arrays(self._model)
-    if self._config.optimizer.state_at_growth == "carried":
-      arrays |= self._state_before
-      arrays |= self._optimizer.state(self._variables)
-    self._directory.finish_stage(
-      self._stage.number,
-      arrays=arrays,
-      results={
-        "step": self._stage.end,
-        "batch_index": int(self._batch_index),
-        **self._eval_results,
-        "train_seconds": self._clock.train_seconds,
-        "wall_seconds": self._clock.wall_seconds,
-      },
-    )
-
-  def _warn_if_not_fresh(self, step: int, means: dict[str, float]) -> None:
-    if step != 1:
-      return
-    expected = {
-      "mlm_loss": math.log(self._config.model.vocab_size),
-      "nsp_loss": math.log(2),
-    }
-    for name, value in expected.items():
-      if abs(means[name] - value) > FRESH_LOSS_TOLERANCE[name]:
-        logging.warning(
-          "%s of the first batch is %.2f; a fresh model's is near %.2f. Check"
-          " the data and model.initializer_range.",
-          name,
-          means[name],
-          value,
-        )
-
-  def _progress_line(self, record: dict[str, Any]) -> str:
-    stages = self._config.schedule.stages
-    if "compile_seconds" in record:
-      pace = f"compiled in {record['compile_seconds']:.1f} s"
-    else:
-      remaining = plan.remaining_steps(self._config, record["step"])
-      eta = metrics.format_duration(remaining * self._seconds_per_step)
-      pace = f"{record['examples_per_second']:.0f} examples/s  ETA {eta}"
-    return (
-      f"step {record['step']:,}/{self._config.schedule.num_steps:,}"
-      f"  stage {self._stage.number}/{len(stages)}"
-      f"  mlm {record['mlm_loss']:.3f} ({record['mlm_accuracy']:.3f})"
-      f"  nsp {record['nsp_loss']:.3f} ({record['nsp_accuracy']:.3f})"
-      f"  lr {record['learning_rate']:.2e}"
-      f"  {pace}"
-    )
-
-
-def _use_xla(config: config_lib.Config) -> bool:
-  if config.training.xla == "auto":
-    return bool(
-      tf.config.list_logical_devices("GPU")
-      or tf.config.list_logical_devices("TPU")
-    )
-  return config.training.xla == "on"
+def _describe_start(
+  config: config_lib.Config, workdir: str, cluster: cluster_lib.Cluster
+) -> None:
+  """Logs what the run uses: devices, how a batch is split, and disk."""
+  num_micro_batches = config.training.num_micro_batches
+  num_parts = cluster.num_replicas * num_micro_batches
+  logging.info(
+    "%d worker(s), %d device(s), batch of %d as %d x %d x %d examples, %s",
+    cluster.num_workers,
+    cluster.num_replicas,
+    config.data.batch_size,
+    cluster.num_replicas,
+    num_micro_batches,
+    config.data.batch_size // num_parts,
+    config.training.precision,
+  )
+  needed = plan.disk_bytes(config)
+  try:
+    free = shutil.disk_usage(workdir).free
+  except OSError:
+    # A bucket.
+    logging.info("%s will hold up to %.3g GB", workdir, needed / 1e9)
+    return
+  logging.log(
+    logging.WARNING if free < needed else logging.INFO,
+    "%s will hold up to %.3g GB; %.3g GB are free",
+    workdir,
+    needed / 1e9,
+    free / 1e9,
+  )
 
 
 def _write_summary(
   config: config_lib.Config,
   data: manifest.Data,
+  cluster: cluster_lib.Cluster,
   directory: run_directory.RunDirectory,
   clock: metrics.Clock,
 ) -> None:
   """Writes how the run stands after its last finished stage."""
+  if not cluster.is_chief:
+    return
   finished = [
     {
       "stage": stage.number,
@@ -429,6 +264,9 @@ def _write_summary(
         "processor": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "devices": [device.name for device in tf.config.list_logical_devices()],
+        "strategy": type(cluster.strategy).__name__,
+        "workers": cluster.num_workers,
+        "replicas": cluster.num_replicas,
       },
     },
   )

@@ -1,10 +1,22 @@
 """What tests of several folders share."""
 
+import sys
+
 import numpy as np
 import pytest
 
 WORDS = tuple(f"w{index}" for index in range(40))
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+def pytest_collection_finish(session):
+  """Gives TensorFlow a second CPU device, for tests of several replicas."""
+  del session
+  # Tests without TensorFlow do not wait for its import.
+  if tf := sys.modules.get("tensorflow"):
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    two = [tf.config.LogicalDeviceConfiguration()] * 2
+    tf.config.set_logical_device_configuration(cpu, two)
 
 
 @pytest.fixture(scope="session")

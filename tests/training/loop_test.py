@@ -14,7 +14,7 @@ from mslt_tf.optimization import lamb
 from mslt_tf.training import loop
 
 B, S, P, V = 3, 7, 4, 37
-LOSSES = ("mlm_loss", "nsp_loss")
+METRICS = ("mlm_loss", "mlm_accuracy", "nsp_loss", "nsp_accuracy")
 
 
 def _make_model(**kwargs) -> bert.Bert:
@@ -52,6 +52,7 @@ def _make_steps(
   *,
   use_xla: bool = False,
   clip_norm: float = 1.0,
+  **kwargs,
 ) -> loop.TrainingSteps:
   optimizer = lamb.make(
     lambda: tf.constant(0.01),
@@ -63,19 +64,25 @@ def _make_steps(
   )
   optimizer.prepare(model.trainable_variables)
 
-  def compute_sums(features, batch_index):
-    source = dropout.Dropout(1, batch_index)
+  def compute_sums(features, place):
+    source = dropout.Dropout(
+      1, place.batch_index, place.replica, place.micro_batch
+    )
     return bert.pretraining_sums(model(features, source), features)
 
   return loop.TrainingSteps(
+    strategy=tf.distribute.get_strategy(),
     compute_sums=compute_sums,
-    losses=LOSSES,
+    compute_counts=bert.pretraining_counts,
+    metrics=METRICS,
     variables=model.trainable_variables,
     optimizer=optimizer,
     clip_norm=clip_norm,
     step=tf.Variable(0, dtype=tf.int64),
     batch_index=tf.Variable(0, dtype=tf.int64),
+    is_asked_to_stop=tf.Variable(False),
     use_xla=use_xla,
+    **kwargs,
   )
 
 
@@ -166,7 +173,8 @@ def five_steps():
   iterator = _batches()
   results = []
   num_products = _num_products(lambda: results.append(steps(iterator, 5)))
-  return model, steps, results[0], num_products
+  assert results[0].num_steps == 5
+  return model, steps, results[0].means, num_products
 
 
 def test_a_step_that_trains_everything_has_more_matrix_products(five_steps):
@@ -180,7 +188,7 @@ def test_a_call_of_n_steps_equals_n_calls_of_one(five_steps):
   other = _make_model()
   one_by_one = _make_steps(other)
   iterator = _batches()
-  results = [one_by_one(iterator, 1) for _ in range(5)]
+  results = [one_by_one(iterator, 1).means for _ in range(5)]
   for name, array in weights.to_arrays(other).items():
     np.testing.assert_allclose(
       weights.to_arrays(model)[name], array, rtol=1e-5, atol=1e-6, err_msg=name
@@ -254,7 +262,7 @@ def test_a_step_under_xla_moves_the_weights_as_one_without():
     model = _make_model(
       hidden_size=6, num_layers=1, hidden_dropout=0.0, attention_dropout=0.0
     )
-    means = _make_steps(model, use_xla=use_xla)(_batches(), 1)
+    means = _make_steps(model, use_xla=use_xla)(_batches(), 1).means
     arrays.append(weights.to_arrays(model) | {"loss": means["mlm_loss"]})
   # Its gradient is zero but for rounding, which is all that LAMB then sees.
   key_bias = "bert/encoder/layer_0/attention/self/key/bias"
@@ -266,18 +274,31 @@ def test_a_step_under_xla_moves_the_weights_as_one_without():
 
 
 def _make_plain_steps(
-  variable: tf.Variable, compute_sums, *, clip_norm: float, losses=("loss",)
+  variable: tf.Variable,
+  compute_sums,
+  *,
+  clip_norm: float = 1e9,
+  losses=("loss",),
+  metrics=("loss",),
+  **kwargs,
 ) -> loop.TrainingSteps:
   """Steps of plain gradient descent at rate 1."""
+  nowhere = loop.Place(*[tf.constant(0)] * 3)
   return loop.TrainingSteps(
+    strategy=tf.distribute.get_strategy(),
     compute_sums=compute_sums,
-    losses=losses,
+    compute_counts=lambda features: {
+      name: compute_sums(features, nowhere)[name][1] for name in losses
+    },
+    metrics=metrics,
     variables=[variable],
     optimizer=tf.keras.optimizers.legacy.SGD(1.0),
     clip_norm=clip_norm,
     step=tf.Variable(0, dtype=tf.int64),
     batch_index=tf.Variable(0, dtype=tf.int64),
+    is_asked_to_stop=tf.Variable(False),
     use_xla=False,
+    **kwargs,
   )
 
 
@@ -293,15 +314,15 @@ def _constant_batches(batches) -> tf.data.Iterator:
 def test_gradients_are_clipped_at_their_global_norm(clip_norm, expected):
   variable = tf.Variable([0.0, 0.0])
 
-  def compute_sums(features, batch_index):
-    del batch_index
+  def compute_sums(features, place):
+    del place
     # Half of the sum is the loss: its gradient is x.
     return {
       "loss": (2 * tf.reduce_sum(variable * features["x"]), tf.constant(2.0))
     }
 
   steps = _make_plain_steps(variable, compute_sums, clip_norm=clip_norm)
-  means = steps(_constant_batches([[3.0, 4.0]]), 1)
+  means = steps(_constant_batches([[3.0, 4.0]]), 1).means
   np.testing.assert_allclose(variable, expected, rtol=1e-6)
   # The norm is that before clipping.
   assert means["gradient_norm"] == pytest.approx(5.0)
@@ -310,8 +331,8 @@ def test_gradients_are_clipped_at_their_global_norm(clip_norm, expected):
 def test_metrics_are_quotients_of_sums():
   variable = tf.Variable([0.0])
 
-  def compute_sums(features, batch_index):
-    del batch_index
+  def compute_sums(features, place):
+    del place
     total, count = tf.unstack(features["x"])
     return {
       "loss": (total + 0 * variable[0], count),
@@ -319,21 +340,23 @@ def test_metrics_are_quotients_of_sums():
       "nothing": (tf.constant(0.0), tf.constant(0.0)),
     }
 
-  steps = _make_plain_steps(variable, compute_sums, clip_norm=1.0)
+  steps = _make_plain_steps(
+    variable, compute_sums, metrics=("loss", "accuracy", "nothing")
+  )
   batches = _constant_batches([[6.0, 2.0], [1.0, 1.0]])
   # (6 + 1) / (2 + 1); the mean of the quotients would be 2.
-  assert steps(batches, 2) == pytest.approx(
+  assert steps(batches, 2).means == pytest.approx(
     {"loss": 7 / 3, "accuracy": 2 / 3, "nothing": 0.0, "gradient_norm": 0.0}
   )
   # The next call starts new sums.
-  assert steps(batches, 1)["loss"] == pytest.approx(3.0)
+  assert steps(batches, 1).means["loss"] == pytest.approx(3.0)
 
 
 def test_the_loss_is_the_sum_of_the_named_quotients():
   variable = tf.Variable([1.0])
 
-  def compute_sums(features, batch_index):
-    del features, batch_index
+  def compute_sums(features, place):
+    del features, place
     return {
       "a": (6 * variable[0], tf.constant(3.0)),  # Gradient 2.
       "b": (5 * variable[0], tf.constant(1.0)),  # Gradient 5.
@@ -341,21 +364,24 @@ def test_the_loss_is_the_sum_of_the_named_quotients():
     }
 
   steps = _make_plain_steps(
-    variable, compute_sums, clip_norm=100.0, losses=("a", "b")
+    variable,
+    compute_sums,
+    losses=("a", "b"),
+    metrics=("a", "no loss", "b"),
   )
-  assert steps(_constant_batches([[0.0]]), 1)["gradient_norm"] == 7.0
+  assert steps(_constant_batches([[0.0]]), 1).means["gradient_norm"] == 7.0
   np.testing.assert_allclose(variable, [-6.0])
 
 
 def test_every_step_takes_the_next_batch_with_its_index():
   variable = tf.Variable([0.0])
 
-  def compute_sums(features, batch_index):
-    index = tf.cast(batch_index, tf.float32)
+  def compute_sums(features, place):
+    index = tf.cast(place.batch_index, tf.float32)
     product = 10 * index + features["x"][0]
     return {"loss": (product * variable[0], tf.constant(1.0))}
 
-  steps = _make_plain_steps(variable, compute_sums, clip_norm=1e9)
+  steps = _make_plain_steps(variable, compute_sums)
   steps.batch_index.assign(4)
   steps.step.assign(2)  # Two batches made no update.
   steps(_constant_batches([[1.0], [2.0], [3.0]]), 3)
@@ -376,7 +402,13 @@ def test_evaluation_gives_the_exact_mean_with_a_short_last_batch():
       "nothing": (tf.constant(0.0), tf.constant(0.0)),
     }
 
-  evaluation = loop.Evaluation(compute_sums, dataset)
+  evaluation = loop.Evaluation(
+    tf.distribute.get_strategy(),
+    compute_sums,
+    dataset,
+    metrics=("mean", "nothing"),
+    num_batches=3,
+  )
   for _ in range(2):  # It starts anew.
     means = evaluation()
     assert means["mean"] == pytest.approx(22.6)  # 226 / 10
@@ -408,12 +440,30 @@ def test_the_next_border_is_the_nearest_multiple_of_any_interval(
 class _Fakes:
   """Notes what the loop calls, and at which step."""
 
-  def __init__(self, step: int = 0, stop_at: int | None = None):
-    self.step, self.calls, self._stop_at = step, [], stop_at
+  def __init__(
+    self,
+    step: int = 0,
+    stop_at: int | None = None,
+    asked_at: int | None = None,
+  ):
+    self.step, self.calls = step, []
+    self._stop_at, self._asked_at = stop_at, asked_at
 
-  def train(self, num_steps: int) -> None:
+  def train(self, num_steps: int) -> loop.Stretch:
+    is_asked = (
+      self._asked_at is not None and self.step + num_steps >= self._asked_at
+    )
+    if is_asked:
+      num_steps = self._asked_at - self.step
     self.step += num_steps
     self.calls.append(f"train {num_steps}")
+    return loop.Stretch(
+      num_steps=num_steps,
+      means={},
+      loss=1.0,
+      is_bad=False,
+      is_asked_to_stop=is_asked,
+    )
 
   def evaluate(self) -> None:
     self.calls.append(f"evaluate at {self.step}")
@@ -502,6 +552,24 @@ def test_a_loop_that_should_stop_saves_and_says_it_is_not_finished():
   fakes = _Fakes(stop_at=4)
   assert not _run(fakes, 13, steps_per_loop=4, evaluate=6, save=5)
   assert fakes.calls == ["train 1", "train 3", "save at 4"]
+
+
+def test_a_loop_that_is_asked_to_stop_within_a_stretch_saves_there():
+  fakes = _Fakes(asked_at=3)
+  assert not _run(fakes, 13, steps_per_loop=4, evaluate=6, save=5)
+  assert fakes.calls == ["train 1", "train 2", "save at 3"]
+
+
+def test_being_asked_to_stop_leaves_out_no_evaluation_that_is_due():
+  fakes = _Fakes(asked_at=6)
+  assert not _run(fakes, 13, steps_per_loop=6, evaluate=6, save=5)
+  assert fakes.calls[-3:] == ["train 1", "evaluate at 6", "save at 6"]
+
+
+def test_being_asked_to_stop_in_the_last_step_finishes():
+  fakes = _Fakes(asked_at=5)
+  assert _run(fakes, 5, steps_per_loop=9, evaluate=9, save=9)
+  assert fakes.calls == ["train 1", "train 4", "evaluate at 5"]
 
 
 def test_a_loop_at_its_end_does_nothing():

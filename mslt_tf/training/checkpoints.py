@@ -1,0 +1,128 @@
+"""Checkpoints of an unfinished stage: written aside, renamed, read back whole.
+
+checkpoints/
+  ckpt-<number>.index           last to come: where it is, the rest is too
+  ckpt-<number>.data-*
+  unfinished/                   what a kill left of one that was being written
+"""
+
+import os
+import re
+
+import tensorflow as tf
+from absl import logging
+
+from mslt_tf import errors
+from mslt_tf.training import run_directory
+
+_INDEX = re.compile(r"^ckpt-(\d+)\.index$")
+_UNFINISHED = "unfinished"
+
+
+class Checkpoints:
+  """The checkpoints in one directory; their numbers rise with time."""
+
+  def __init__(
+    self, directory: str, checkpoint: tf.train.Checkpoint, *, keep: int
+  ):
+    """Writes nothing yet.
+
+    Args:
+      checkpoint: What is saved and restored.
+      keep: How many checkpoints stay.
+    """
+    self._directory = directory
+    self._checkpoint = checkpoint
+    self._keep = keep
+
+  def newest_good(self) -> int | None:
+    """Returns the newest checkpoint that is whole; `None` if there is none.
+
+    Every byte is read and held against its checksum. Damaged ones are logged.
+
+    Raises:
+      InputError: There are checkpoints, but none is whole.
+    """
+    numbers = self._numbers()
+    for number in reversed(numbers):
+      reason = self._damage(number)
+      if reason is None:
+        return number
+      logging.warning(
+        "%s is damaged, an older checkpoint is tried: %s",
+        self._prefix(number),
+        reason,
+      )
+    if numbers:
+      raise errors.InputError(
+        f"{self._directory}: none of the {len(numbers)} checkpoints can be"
+        " read; remove this directory to train the stage from its start."
+      )
+    return None
+
+  def restore(self, number: int) -> None:
+    """Restores a checkpoint; everything that is saved must be in it.
+
+    Raises:
+      InputError: It cannot be read, or does not fit.
+    """
+    prefix = self._prefix(number)
+    try:
+      status = self._checkpoint.read(prefix)
+      status.assert_existing_objects_matched()
+    except (tf.errors.OpError, AssertionError, ValueError) as error:
+      reason = str(error).splitlines()[0]
+      raise errors.InputError(
+        f"{prefix}: the checkpoint cannot be restored: {reason}"
+      ) from error
+
+  def save(self, number: int) -> None:
+    """Writes a checkpoint, then removes the oldest ones above `keep`.
+
+    A kill, or an error such as a full disk, leaves those before untouched.
+
+    Raises:
+      InputError: The directory cannot be written.
+    """
+    unfinished = os.path.join(self._directory, _UNFINISHED)
+    with run_directory.writing(self._prefix(number)):
+      if tf.io.gfile.exists(unfinished):
+        tf.io.gfile.rmtree(unfinished)
+      tf.io.gfile.makedirs(unfinished)
+      self._checkpoint.write(os.path.join(unfinished, f"ckpt-{number}"))
+      names = tf.io.gfile.listdir(unfinished)
+      for name in sorted(names, key=lambda name: name.endswith(".index")):
+        tf.io.gfile.rename(
+          os.path.join(unfinished, name),
+          os.path.join(self._directory, name),
+          overwrite=True,
+        )
+      tf.io.gfile.rmtree(unfinished)
+      for old in self._numbers()[: -self._keep]:
+        self._remove(old)
+
+  def _remove(self, number: int) -> None:
+    # The index first: without it the rest counts for nothing.
+    tf.io.gfile.remove(self._prefix(number) + ".index")
+    for path in tf.io.gfile.glob(self._prefix(number) + ".data-*"):
+      tf.io.gfile.remove(path)
+
+  def _damage(self, number: int) -> str | None:
+    try:
+      reader = tf.train.load_checkpoint(self._prefix(number))
+      for name in reader.get_variable_to_shape_map():
+        reader.get_tensor(name)
+    except (tf.errors.OpError, IndexError, ValueError, RuntimeError) as error:
+      return str(error).splitlines()[0]
+    return None
+
+  def _numbers(self) -> list[int]:
+    if not tf.io.gfile.exists(self._directory):
+      return []
+    names = tf.io.gfile.listdir(self._directory)
+    return sorted(
+      int(match[1]) for name in names if (match := _INDEX.match(name))
+    )
+
+  def _prefix(self, number: int) -> str:
+    return os.path.join(self._directory, f"ckpt-{number}")
