@@ -81,8 +81,22 @@ def describe_run(config: config_lib.Config) -> str:
     f" {run_cost.flops_per_example * examples:.3g} FLOPs.",
     f"Predicted: {run_cost.speedup:.2f} times as fast as the baseline with as"
     f" many steps ({run_cost.ideal_speedup:.2f} counting encoder layers only).",
+    f"Where there are several devices, each sends"
+    f" {_sent_bytes(config, run_cost) / 1e9:,.0f} GB of gradients in all.",
+    f"The workdir grows to {disk_bytes(config) / 1e9:.3g} GB at most, logs"
+    " apart.",
   ]
   return "\n".join(lines)
+
+
+def _sent_bytes(
+  config: config_lib.Config, run_cost: costs.ScheduleCost
+) -> int:
+  """Returns what a device contributes to the all-reduces of a run."""
+  return sum(
+    stage.num_steps * cost.gradient_bytes
+    for stage, cost in zip(config.schedule.stages, run_cost.stages, strict=True)
+  )
 
 
 def _stage_table(
@@ -97,6 +111,7 @@ def _stage_table(
       "embeddings",
       "copied from",
       "trained weights",
+      "gradient MB",
       "GFLOPs/example",
       "speedup",
       "ideal",
@@ -115,6 +130,7 @@ def _stage_table(
         "frozen" if what.freeze_embeddings else "trained",
         format_sources(what.source_layers),
         f"{cost.trained_parameters:,}",
+        f"{cost.gradient_bytes / 1e6:.4g}",
         f"{cost.flops / 1e9:.3g}",
         f"{cost.speedup:.2f}",
         f"{cost.ideal_speedup:.2f}",

@@ -269,9 +269,10 @@ def test_what_is_no_mapping_is_refused(text):
 
 def test_a_section_that_is_no_mapping_is_refused():
   assert _error(TEXT + "training: 5\n") == (
-    "training=5 must be a mapping with the fields seed, steps_per_loop,"
-    " eval_interval, eval_batch_size, eval_examples, checkpoint_interval,"
-    " keep_checkpoints, xla, deterministic."
+    "training=5 must be a mapping with the fields seed, precision, strategy,"
+    " tpu, worker_timeout, num_micro_batches, steps_per_loop, eval_interval,"
+    " eval_batch_size, eval_examples, checkpoint_interval, keep_checkpoints,"
+    " xla, deterministic, largest_loss, max_recoveries."
   )
   assert _error(TEXT, "schedule=mslt") == "schedule='mslt' must be a mapping."
 

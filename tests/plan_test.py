@@ -125,7 +125,7 @@ def test_base_mslts_stage_table_is_the_papers():
   header = next(i for i, line in enumerate(lines) if line.startswith("stage "))
   rows = [line.split() for line in lines[header + 1 : header + 6]]
   # Stage, steps, layers, frozen, embeddings, copied from, trained weights.
-  told = [row[:-3] for row in rows]
+  told = [row[:-4] for row in rows]
   assert told == [
     ["1", "0-200,000", "3", "0", "trained", "new", "46,315,580"],
     [
@@ -169,9 +169,31 @@ def test_base_mslts_stage_table_is_the_papers():
     ],
   ]
   assert [row[-1] for row in rows] == ["4.00", "3.00", "2.40", "2.00", "1.00"]
+  # Four bytes a trained weight.
+  assert [row[-4] for row in rows] == [
+    "185.3", "89.91", "89.91", "89.91", "440.4",
+  ]  # fmt: skip
 
 
 def test_base_mslts_whole_run_is_told():
   text = _base_mslt()
   assert "1,000,000 steps, 1,024,000,000 examples" in text
   assert "(2.00 counting encoder layers only)" in text
+  # 0.2 M steps of 185,262,320, three times 89,913,584 and 440,425,712 bytes.
+  assert "each sends 179,086 GB of gradients" in text
+
+
+def test_the_disk_that_a_run_needs():
+  # Of Base MSLT, weights a stage: 3 layers, 6, 9, 12 and 12; and three
+  # checkpoints of the last with both moments.
+  sizes = [46_315_580, 67_579_196, 88_842_812, 110_106_428, 110_106_428]
+  expected = 4 * (sum(sizes) + 3 * 3 * 110_106_428)
+  path = ROOT / "configs" / "base_mslt.yaml"
+  config = config_lib.load(path.read_text(encoding="utf-8"), source=str(path))
+  assert plan.disk_bytes(config) == expected
+  carried = config_lib.load(
+    path.read_text(encoding="utf-8"),
+    source=str(path),
+    overrides=["optimizer.state_at_growth=carried"],
+  )
+  assert plan.disk_bytes(carried) == expected + 4 * 2 * sum(sizes)

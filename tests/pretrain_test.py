@@ -4,6 +4,7 @@ import json
 import math
 import os
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import tensorflow as tf
 from mslt_tf import config as config_lib
 from mslt_tf import errors
 from mslt_tf import pretrain
+from mslt_tf import stage_training
 from mslt_tf.training import metrics
 from mslt_tf.training import run_directory
 
@@ -341,6 +343,7 @@ def test_other_methods_run_by_the_same_code(method, make_config, tmp_path):
   [
     ("optimizer.peak_learning_rate=0.02", "optimizer.peak_learning_rate"),
     ("training.seed=1", "training.seed"),
+    ("training.precision=mixed_bfloat16", "training.precision"),
     ("data.batch_size=8", "data.batch_size"),
   ],
 )
@@ -404,6 +407,210 @@ def test_a_normal_first_loss_is_not_warned_of(make_config, tmp_path, caplog):
   config = make_config("schedule={method: baseline, num_steps: 2}")
   pretrain.run(config, str(tmp_path / "run"))
   assert "of the first batch" not in caplog.text
+
+
+def stop_at(step, make_config, workdir, monkeypatch, *overrides):
+  """Leaves the checkpoints of a run that died in this step."""
+  with monkeypatch.context() as patch:
+    kill_at(patch, step)
+    with pytest.raises(KilledError):
+      pretrain.run(make_config(*overrides), workdir)
+
+
+def test_the_checkpoint_before_a_damaged_one_is_gone_back_to(
+  finished, make_config, tmp_path, monkeypatch, caplog
+):
+  workdir = str(tmp_path / "damaged")
+  # Of stage 1, steps 1 to 4, one after every step.
+  every_step = "training.checkpoint_interval=1"
+  stop_at(4, make_config, workdir, monkeypatch, every_step)
+  checkpoints = run_directory.RunDirectory(workdir).checkpoints(1)
+  newest = os.path.join(checkpoints, "ckpt-3.data-00000-of-00001")
+  os.truncate(newest, os.path.getsize(newest) // 2)
+  with caplog.at_level("INFO", logger="absl"):
+    assert pretrain.run(make_config(), workdir)
+  assert "ckpt-3 is damaged" in caplog.text
+  assert "resuming at step 2" in caplog.text
+  assert_same_arrays(stage_arrays(workdir, 3), stage_arrays(finished, 3))
+
+
+def test_a_missing_stage_file_is_named(finished, make_config, tmp_path):
+  workdir = tmp_path / "run"
+  shutil.copytree(finished, workdir)
+  os.remove(workdir / "stage_2" / "weights.index")
+  os.remove(workdir / "stage_3" / "weights.index")
+  shutil.rmtree(workdir / "stage_1")
+  # Stage 1 is trained again rather than guessed.
+  assert pretrain.run(make_config(), str(workdir))
+  assert_same_arrays(stage_arrays(workdir, 3), stage_arrays(finished, 3))
+
+
+@pytest.fixture
+def ruin_batch(monkeypatch):
+  """Makes the loss of batch 5, for step 6 in stage 2, no number."""
+  compute_sums = stage_training.StageTraining._sums_in_training
+
+  def ruined(self, features, place):
+    sums = compute_sums(self, features, place)
+    total, count = sums["mlm_loss"]
+    factor = tf.where(place.batch_index == 5, math.nan, 1.0)
+    return {**sums, "mlm_loss": (total * factor, count)}
+
+  monkeypatch.setattr(stage_training.StageTraining, "_sums_in_training", ruined)
+
+
+def test_a_loss_that_is_no_number_ends_the_run_with_its_checkpoint(
+  ruin_batch, make_config, tmp_path
+):
+  workdir = str(tmp_path / "run")
+  with pytest.raises(errors.InputError) as caught:
+    pretrain.run(make_config("training.checkpoint_interval=1"), workdir)
+  message = str(caught.value)
+  assert message.startswith("stage 2, step 6, batch 5: the loss is nan")
+  assert "\n" not in message
+  checkpoints = run_directory.RunDirectory(workdir).checkpoints(2)
+  # Of the step before; no weights of the bad one are kept.
+  assert sorted(os.listdir(checkpoints))[-1] == "ckpt-5.index"
+
+
+def test_a_run_goes_back_and_leaves_bad_batches_out(
+  ruin_batch, make_config, tmp_path, monkeypatch, caplog
+):
+  overrides = ("training.max_recoveries=1", "training.checkpoint_interval=3")
+  workdir = str(tmp_path / "run")
+  assert pretrain.run(make_config(*overrides), workdir)
+  # Stage 2 begins at step 4 with batch 4; a checkpoint is made there.
+  assert "back to step 4, leaving out batches 4 to 5" in caplog.text
+  train = [r for r in records_of(workdir) if r["kind"] == "train"]
+  assert [r["step"] for r in train] == list(range(1, 11))
+  assert [r["batch_index"] for r in train] == [1, 2, 3, 4, *range(7, 13)]
+  assert event_steps(workdir, "train/mlm_loss") == list(range(1, 11))
+  # Killed after that, it goes on from there.
+  killed = str(tmp_path / "killed")
+  stop_at(5, make_config, killed, monkeypatch, *overrides)
+  stop_at(7, make_config, killed, monkeypatch, *overrides)
+  assert pretrain.run(make_config(*overrides), killed)
+  assert_same_arrays(stage_arrays(workdir, 3), stage_arrays(killed, 3))
+
+
+def test_a_loss_above_the_bound_is_told(make_config, tmp_path):
+  config = make_config(
+    "training.largest_loss=2",
+    "training.max_recoveries=2",
+    "schedule={method: baseline, num_steps: 9}",
+  )
+  with pytest.raises(errors.InputError) as caught:
+    pretrain.run(config, str(tmp_path / "run"))
+  # A fresh model's loss is near ln 46 + ln 2 = 4.5.
+  assert "above training.largest_loss=2.0, after 2 recoveries" in str(
+    caught.value
+  )
+
+
+def test_sigterm_saves_the_step_and_the_run_goes_on(
+  finished, make_config, tmp_path, monkeypatch
+):
+  workdir = str(tmp_path / "terminated")
+  write = metrics.MetricsLog.write
+
+  def write_and_terminate(self, kind, record):
+    write(self, kind, record)
+    if (kind, record["step"]) == ("train", 6):
+      os.kill(os.getpid(), signal.SIGTERM)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(metrics.MetricsLog, "write", write_and_terminate)
+    with pytest.raises(errors.TerminatedError):
+      pretrain.run(make_config("training.checkpoint_interval=100"), workdir)
+  directory = run_directory.RunDirectory(workdir)
+  # The next step sees it, or the one after that.
+  (name,) = [
+    name
+    for name in os.listdir(directory.checkpoints(2))
+    if name.endswith(".index")
+  ]
+  assert name in ("ckpt-7.index", "ckpt-8.index")
+  assert directory.read_json("summary.json")["is_finished"] is False
+  assert pretrain.run(make_config(), workdir)
+  assert_same_arrays(stage_arrays(workdir, 3), stage_arrays(finished, 3))
+
+
+def test_a_run_goes_on_with_other_devices(make_config, tmp_path, monkeypatch):
+  overrides = ("model.hidden_dropout=0", "model.attention_dropout=0")
+  whole, moved = str(tmp_path / "whole"), str(tmp_path / "moved")
+  assert pretrain.run(make_config(*overrides), whole)
+  eight = "training.eval_batch_size=8"
+  stop_at(8, make_config, moved, monkeypatch, *overrides)
+  assert pretrain.run(
+    make_config(
+      *overrides, eight, "training.strategy=mirrored",
+      "training.num_micro_batches=2",
+    ),
+    moved,
+  )  # fmt: skip
+  summary = run_directory.RunDirectory(moved).read_json("summary.json")
+  assert summary["machine"]["replicas"] == 2
+  expected = [(r["kind"], r["step"], r["mlm_loss"]) for r in records_of(whole)]
+  actual = [(r["kind"], r["step"], r["mlm_loss"]) for r in records_of(moved)]
+  assert [each[:2] for each in actual] == [each[:2] for each in expected]
+  np.testing.assert_allclose(
+    [each[2] for each in actual], [each[2] for each in expected], rtol=1e-4
+  )
+
+
+@pytest.mark.slow
+def test_two_replicas_resume_with_the_same_bits(
+  make_config, tmp_path, monkeypatch
+):
+  overrides = ("training.strategy=mirrored", "training.eval_batch_size=8")
+  whole, killed = str(tmp_path / "whole"), str(tmp_path / "killed")
+  assert pretrain.run(make_config(*overrides), whole)
+  stop_at(8, make_config, killed, monkeypatch, *overrides)
+  assert pretrain.run(make_config(*overrides), killed)
+  assert_same_arrays(stage_arrays(whole, 3), stage_arrays(killed, 3))
+
+
+@pytest.mark.parametrize(
+  ("overrides", "message"),
+  [
+    (
+      ["training.num_micro_batches=3"],
+      "data.batch_size=4 is not divisible by 3",
+    ),
+    (
+      ["training.strategy=mirrored", "training.num_micro_batches=4"],
+      "data.batch_size=4 is not divisible by 8, which is 2 devices times",
+    ),
+    (["training.strategy=mirrored"], "training.eval_batch_size=7"),
+    (["training.strategy=multi_worker_mirrored"], "TF_CONFIG"),
+  ],
+)
+def test_a_batch_that_cannot_be_split_is_refused(
+  overrides, message, make_config, tmp_path
+):
+  with pytest.raises(errors.InputError, match=message):
+    pretrain.run(make_config(*overrides), str(tmp_path / "run"))
+  assert not (tmp_path / "run").exists()
+
+
+def test_float16_runs_and_logs_its_loss_scale(make_config, tmp_path):
+  config = make_config(
+    "training.precision=mixed_float16",
+    "schedule={method: baseline, num_steps: 2}",
+  )
+  workdir = str(tmp_path / "run")
+  assert pretrain.run(config, workdir)
+  train = [r for r in records_of(workdir, 1) if r["kind"] == "train"]
+  assert [r["step"] for r in train] == [1, 2]
+  assert train[-1]["loss_scale"] * 2 ** train[-1]["skipped_steps"] == 2.0**15
+
+
+def test_the_start_tells_what_the_run_uses(make_config, tmp_path, caplog):
+  config = make_config("schedule={method: baseline, num_steps: 2}")
+  with caplog.at_level("INFO", logger="absl"):
+    pretrain.run(config, str(tmp_path / "run"))
+  assert "1 device(s), batch of 4 as 1 x 1 x 4 examples" in caplog.text
+  assert "GB are free" in caplog.text
 
 
 def test_a_damaged_stage_file_is_named(finished, make_config, tmp_path):

@@ -10,6 +10,7 @@ clipping and LAMB make of it, is the same however the batch is split.
 """
 
 import dataclasses
+import functools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -136,7 +137,7 @@ class TrainingSteps(tf.Module):
     self._update = tf.function(
       self._update_python, jit_compile=update_too or None, autograph=False
     )
-    self._run = tf.function(self._run_python, autograph=False)
+    self._run = _traced_by_every_stage(self._run_python)
 
   def __call__(self, iterator, num_steps: int) -> Stretch:
     """Makes so many updates, fewer after a bad step or when asked to stop.
@@ -355,7 +356,7 @@ class Evaluation(tf.Module):
     self._dataset = dataset
     self._metrics = tuple(metrics)
     self._num_batches = num_batches
-    self._run = tf.function(self._run_python, autograph=False)
+    self._run = _traced_by_every_stage(self._run_python)
 
   def __call__(self) -> dict[str, float]:
     totals = self._run(iter(self._dataset)).numpy()
@@ -381,6 +382,12 @@ class Evaluation(tf.Module):
       (0, tf.zeros([len(self._metrics), 2], tf.float64)),
     )
     return totals
+
+
+def _traced_by_every_stage(function: Callable) -> Callable:
+  # TensorFlow tells functions apart by their code and warns of one that is
+  # traced again and again; of a partial function it sees no code.
+  return tf.function(functools.partial(function), autograph=False)
 
 
 def _unscale(gradients, scale):
