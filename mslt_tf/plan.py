@@ -89,9 +89,7 @@ def describe_run(config: config_lib.Config) -> str:
   return "\n".join(lines)
 
 
-def _sent_bytes(
-  config: config_lib.Config, run_cost: costs.ScheduleCost
-) -> int:
+def _sent_bytes(config: config_lib.Config, run_cost: costs.ScheduleCost) -> int:
   """Returns what a device contributes to the all-reduces of a run."""
   return sum(
     stage.num_steps * cost.gradient_bytes

@@ -93,16 +93,10 @@ def _run_stages(
   data = _open_data(config)
   directory = _open_workdir(config, workdir, data, cluster)
   stages = plan.place_stages(config.schedule)
-  num_finished = cluster.broadcast(
-    next(
-      (
-        stage.number - 1
-        for stage in stages
-        if not directory.is_finished(stage.number)
-      ),
-      len(stages),
-    )
-  )
+  num_finished = 0
+  if cluster.is_chief:
+    num_finished = directory.last_finished(len(stages))
+  num_finished = cluster.broadcast(num_finished)
   if num_finished:
     if cluster.is_chief:
       for stage in stages[:num_finished]:
@@ -212,9 +206,10 @@ def _describe_start(
     return
   logging.log(
     logging.WARNING if free < needed else logging.INFO,
-    "%s will hold up to %.3g GB; %.3g GB are free",
+    "%s will hold up to %.3g GB; %s%.3g GB are free",
     workdir,
     needed / 1e9,
+    "only " if free < needed else "",
     free / 1e9,
   )
 
@@ -238,7 +233,7 @@ def _write_summary(
     for stage in plan.place_stages(config.schedule)
     if directory.is_finished(stage.number)
   ]
-  is_finished = len(finished) == len(config.schedule.stages)
+  is_finished = directory.is_finished(len(config.schedule.stages))
   last = {name: finished[-1][name] for name in RESULTS} if finished else {}
   # A finished run took what its last stage says, however often it is started.
   wall, train = clock.wall_seconds, clock.train_seconds

@@ -437,12 +437,18 @@ def test_the_checkpoint_before_a_damaged_one_is_gone_back_to(
 def test_a_missing_stage_file_is_named(finished, make_config, tmp_path):
   workdir = tmp_path / "run"
   shutil.copytree(finished, workdir)
-  os.remove(workdir / "stage_2" / "weights.index")
   os.remove(workdir / "stage_3" / "weights.index")
-  shutil.rmtree(workdir / "stage_1")
-  # Stage 1 is trained again rather than guessed.
-  assert pretrain.run(make_config(), str(workdir))
-  assert_same_arrays(stage_arrays(workdir, 3), stage_arrays(finished, 3))
+  os.remove(workdir / "stage_2" / "weights.index")
+  with pytest.raises(errors.InputError) as caught:
+    pretrain.run(make_config(), str(workdir))
+  assert str(caught.value).startswith(
+    f"{workdir}/stage_2/weights.index is missing, but stage 3 has begun"
+  )
+  # The files of stages before the last finished one are no longer needed.
+  whole = tmp_path / "whole"
+  shutil.copytree(finished, whole)
+  os.remove(whole / "stage_1" / "weights.index")
+  assert pretrain.run(make_config(), str(whole))
 
 
 @pytest.fixture

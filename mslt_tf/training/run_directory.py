@@ -18,6 +18,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -30,6 +31,8 @@ _HOW_TO_CONTINUE = (
   " A finished run goes on with --set=schedule.extra_steps=[N], and once more"
   " with [N,M]."
 )
+# TensorFlow begins some messages with the name of its operation.
+_NODE = re.compile(r"^\{\{.*?\}\} ")
 _DATA_SUFFIX = ".data-00000-of-00001"
 
 
@@ -39,7 +42,7 @@ def writing(path: str) -> Iterator[None]:
   try:
     yield
   except (tf.errors.OpError, OSError) as error:
-    reason = str(error).splitlines()[0]
+    reason = _NODE.sub("", str(error).splitlines()[0])
     raise errors.InputError(f"{path} cannot be written: {reason}") from error
 
 
@@ -64,6 +67,24 @@ class RunDirectory:
 
   def is_finished(self, number: int) -> bool:
     return tf.io.gfile.exists(self._weights(number) + ".index")
+
+  def last_finished(self, num_stages: int) -> int:
+    """Returns the last finished of `num_stages` stages, 0 if none is.
+
+    Raises:
+      InputError: The file is missing that a stage which has begun came from.
+    """
+    last = max(
+      (n for n in range(1, num_stages + 1) if self.is_finished(n)), default=0
+    )
+    for later in range(last + 2, num_stages + 1):
+      if tf.io.gfile.exists(self.stage(later)):
+        raise errors.InputError(
+          f"{self._weights(last + 1)}.index is missing, but stage {later} has"
+          f" begun; bring it back, or remove {self.stage(later)} to train from"
+          f" stage {last + 1} on again."
+        )
+    return last
 
   def finish_stage(
     self,
