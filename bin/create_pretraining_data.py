@@ -6,7 +6,8 @@ For example, a file a document:
     --input='texts/*.txt' --output_dir=data \\
     --vocab_size=4096 --sequence_length=64 --max_predictions=10
 
-Leaves shards of training and held-out examples, vocab.txt and, last,
+Leaves shards of training and held-out examples, each with an index beside it
+(`*.tfrecord.index`), vocab.txt and, last,
 manifest.json in --output_dir. The same command again does nothing.
 """
 

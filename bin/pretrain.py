@@ -6,7 +6,9 @@ Example:
     --workdir=/tmp/small_mslt --set=data.directory=/tmp/shards
 
 `--dry_run` prints the resolved config, the stages and what they cost, and
-trains nothing.
+trains nothing. Several workers run the same command, each with its TF_CONFIG.
+SIGTERM finishes the step and saves (status 143); a lost worker ends the others
+(status 138): start all again. docs/jobs.md tells more.
 """
 
 import math

@@ -77,7 +77,7 @@ class Checkpoints:
       ) from error
 
   def save(self, number: int) -> None:
-    """Writes a checkpoint, then removes the oldest ones above `keep`.
+    """Writes a checkpoint, then removes all but the newest `keep` up to it.
 
     A kill, or an error such as a full disk, leaves those before untouched.
 
@@ -98,14 +98,20 @@ class Checkpoints:
           overwrite=True,
         )
       tf.io.gfile.rmtree(unfinished)
-      for old in self._numbers()[: -self._keep]:
-        self._remove(old)
+      numbers = self._numbers()
+      # Those above are damaged, for the run went on from one before them.
+      kept = [each for each in numbers if each <= number][-self._keep :]
+      for each in numbers:
+        if each not in kept:
+          self._remove(each)
 
   def _remove(self, number: int) -> None:
     # The index first: without it the rest counts for nothing.
     tf.io.gfile.remove(self._prefix(number) + ".index")
-    for path in tf.io.gfile.glob(self._prefix(number) + ".data-*"):
-      tf.io.gfile.remove(path)
+    # Not `glob`: the directory's name may have a bracket.
+    for name in tf.io.gfile.listdir(self._directory):
+      if name.startswith(f"ckpt-{number}.data-"):
+        tf.io.gfile.remove(os.path.join(self._directory, name))
 
   def _damage(self, number: int) -> str | None:
     try:

@@ -150,7 +150,9 @@ def read_task(environment: Mapping[str, str]) -> Task | None:
     content = json.loads(text)
     cluster, task = content["cluster"], content["task"]
     chief, workers = cluster.get("chief", []), cluster.get("worker", [])
-    kind, index = task["type"], int(task["index"])
+    kind, index = str(task["type"]), int(task["index"])
+    if not isinstance(chief, list) or not isinstance(workers, list):
+      raise TypeError
     addresses = tuple(str(address) for address in [*chief, *workers])
   except (ValueError, KeyError, TypeError, AttributeError) as error:
     raise errors.InputError(
@@ -170,7 +172,7 @@ def read_task(environment: Mapping[str, str]) -> Task | None:
     )
   for address in addresses:
     host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
+    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
       raise errors.InputError(
         f"TF_CONFIG: {address!r} must have the form host:port."
       )
@@ -273,7 +275,8 @@ def _wait_for_workers(task: Task, timeout: float) -> None:
   port = int(task.addresses[task.worker].rpartition(":")[2])
   try:
     # For the others to find; once all are found, TensorFlow takes it over.
-    listener = socket.create_server(("", port))
+    listener = socket.create_server(("", port), backlog=socket.SOMAXCONN)
+    listener.setblocking(False)
   except OSError as error:
     raise errors.InputError(
       f"TF_CONFIG: port {port} of worker {task.worker} cannot be used on this"
@@ -292,7 +295,17 @@ def _wait_for_workers(task: Task, timeout: float) -> None:
       if waited > next_remark:
         logging.info("still waiting for %s", ", ".join(missing))
         next_remark += _SECONDS_BETWEEN_REMARKS
+      _hang_up(listener)
       time.sleep(min(1.0, timeout / 10))
+
+
+def _hang_up(listener: socket.socket) -> None:
+  """Makes room for the next calls: after some hundred none would come in."""
+  try:
+    while True:
+      listener.accept()[0].close()
+  except OSError:
+    pass  # That was the last one.
 
 
 def _missing_workers(task: Task) -> list[str]:
@@ -314,8 +327,10 @@ def _why_unreachable(address: str) -> str:
 
 def _connect_tpu(tpu: str) -> tf.distribute.Strategy:
   try:
-    return distribute_utils.get_distribution_strategy("tpu", tpu_address=tpu)
-  except (ValueError, RuntimeError, tf.errors.OpError) as error:
+    return distribute_utils.get_distribution_strategy(
+      "tpu", tpu_address=tpu or "local"
+    )
+  except (ValueError, RuntimeError, OSError, tf.errors.OpError) as error:
     reason = str(error).splitlines()[0] if str(error) else "no reason given"
     raise errors.InputError(
       f"training.tpu={tpu!r} cannot be used: {reason}"
