@@ -57,6 +57,9 @@ def _report_errors(main: Callable[[], None]) -> None:
   logging.get_absl_handler().setFormatter(
     stdlib_logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S")
   )
+  # TensorFlow tells of every collective, and of deprecated names in packages
+  # that are not ours.
+  stdlib_logging.getLogger("tensorflow").setLevel(stdlib_logging.ERROR)
   try:
     main()
   except errors.TerminatedError as error:

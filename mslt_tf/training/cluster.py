@@ -15,7 +15,8 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import tensorflow as tf
 from absl import logging
@@ -78,21 +79,24 @@ class Cluster:
   def _sum(self, value: int) -> int:
     if self.num_workers == 1:
       return value
+    total = self._sum_over_workers(tf.constant(value, tf.int64))
+    return int(self.strategy.experimental_local_results(total)[0])
+
+  @functools.cached_property
+  def _sum_over_workers(self) -> Callable[[tf.Tensor], Any]:
+    # The strategy counts the replicas of the workers one after another.
+    replicas_per_worker = self.num_replicas // self.num_workers
 
     def first_replica_sums(value):
       context = tf.distribute.get_replica_context()
-      # The strategy counts the replicas of the workers one after another.
-      replicas_per_worker = self.num_replicas // self.num_workers
       replica = context.replica_id_in_sync_group
       is_first = tf.cast(replica % replicas_per_worker == 0, tf.int64)
       return context.all_reduce(tf.distribute.ReduceOp.SUM, value * is_first)
 
-    @tf.function(autograph=False)
-    def sum_over_workers(value):
-      return self.strategy.run(first_replica_sums, args=(value,))
-
-    total = sum_over_workers(tf.constant(value, tf.int64))
-    return int(self.strategy.experimental_local_results(total)[0])
+    return tf.function(
+      lambda value: self.strategy.run(first_replica_sums, args=(value,)),
+      autograph=False,
+    )
 
 
 def connect(kind: str, *, tpu: str = "", timeout: float) -> Cluster:
