@@ -130,7 +130,7 @@ def connect(kind: str, *, tpu: str = "", timeout: float) -> Cluster:
       f" {len(task.addresses)} workers; take multi_worker_mirrored or auto."
     )
   if kind == "tpu":
-    return Cluster(_connect_tpu(tpu))
+    return Cluster(_connect_tpu(tpu, timeout))
   num_gpus = len(tf.config.list_logical_devices("GPU"))
   if kind == "mirrored" and not num_gpus:
     return Cluster(_mirror_cpus())
@@ -252,18 +252,27 @@ def _connect_workers(task: Task, timeout: float) -> Cluster:
   if num_workers == 1:
     return Cluster(make_strategy())
   _wait_for_workers(task, timeout)
-  # TensorFlow waits for an hour, deaf to all that Python could do, should a
-  # worker be lost in this moment. The signal then ends the process.
-  handler_before = signal.signal(signal.SIGALRM, signal.SIG_DFL)
-  signal.alarm(math.ceil(timeout))
-  try:
+  with _alarm(timeout):  # A worker may be lost in this moment.
     cluster = Cluster(make_strategy(), num_workers, task.worker)
     with naming_lost_workers(cluster):
       cluster.barrier()
+  return cluster
+
+
+@contextlib.contextmanager
+def _alarm(timeout: float) -> Iterator[None]:
+  """Ends the process by SIGALRM after so many seconds.
+
+  While TensorFlow connects it waits for an hour and more, deaf to all that
+  Python could do.
+  """
+  handler_before = signal.signal(signal.SIGALRM, signal.SIG_DFL)
+  signal.alarm(math.ceil(timeout))
+  try:
+    yield
   finally:
     signal.alarm(0)
     signal.signal(signal.SIGALRM, handler_before)
-  return cluster
 
 
 def _wait_for_workers(task: Task, timeout: float) -> None:
@@ -329,11 +338,12 @@ def _why_unreachable(address: str) -> str:
     return error.strerror or str(error)
 
 
-def _connect_tpu(tpu: str) -> tf.distribute.Strategy:
+def _connect_tpu(tpu: str, timeout: float) -> tf.distribute.Strategy:
   try:
-    return distribute_utils.get_distribution_strategy(
-      "tpu", tpu_address=tpu or "local"
-    )
+    with _alarm(timeout):
+      return distribute_utils.get_distribution_strategy(
+        "tpu", tpu_address=tpu or "local"
+      )
   except (ValueError, RuntimeError, OSError, tf.errors.OpError) as error:
     reason = str(error).splitlines()[0] if str(error) else "no reason given"
     raise errors.InputError(

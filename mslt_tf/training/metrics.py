@@ -130,7 +130,13 @@ def _drop_lines_after(path: str, step: int) -> None:
 
 def _drop_events_after(directory: str, step: int) -> None:
   """Rewrites event files without events of later steps or cut-off ones."""
-  for path in tf.io.gfile.glob(os.path.join(directory, "events.out.tfevents*")):
+  names = (
+    tf.io.gfile.listdir(directory) if tf.io.gfile.exists(directory) else []
+  )
+  for name in names:
+    if not name.startswith("events.out.tfevents"):
+      continue
+    path = os.path.join(directory, name)
     serialized, is_whole = _whole_records(path)
     kept = [
       each
