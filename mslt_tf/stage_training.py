@@ -67,7 +67,9 @@ class StageTraining:
     before = directory.read_results(stage.number - 1) if stage.start else {}
     with cluster.strategy.scope():
       self._step = tf.Variable(stage.start, dtype=tf.int64)
-      self._batch_index = tf.Variable(before.get("batch_index", 0), tf.int64)
+      self._batch_index = tf.Variable(
+        before.get("batch_index", 0), dtype=tf.int64
+      )
       self._num_recoveries = tf.Variable(0, dtype=tf.int64)
       self._model = assembly.make_model(config, stage)
       self._variables = self._model.trainable_variables
