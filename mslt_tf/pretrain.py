@@ -1,11 +1,15 @@
 """Pre-training of BERT by a schedule of stages, from config to summary."""
 
 import dataclasses
+import hashlib
+import json
 import math
 import os
 import platform
 import shutil
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import tensorflow as tf
 from absl import logging
@@ -14,6 +18,7 @@ from mslt_tf import config as config_lib
 from mslt_tf import errors
 from mslt_tf import plan
 from mslt_tf import stage_training
+from mslt_tf.data import input_pipeline
 from mslt_tf.data import manifest
 from mslt_tf.training import cluster as cluster_lib
 from mslt_tf.training import loop
@@ -144,6 +149,13 @@ def _check_divisibility(
       f" {num_parts}, which is {num_replicas} devices times"
       f" training.num_micro_batches={config.training.num_micro_batches}."
     )
+  num_shares = math.gcd(config.data.batch_size, input_pipeline.NUM_LANES)
+  if num_shares % cluster.num_workers:
+    raise errors.InputError(
+      f"data.batch_size={config.data.batch_size} cannot be shared out to"
+      f" {cluster.num_workers} workers; their number must divide {num_shares},"
+      f" its greatest common divisor with {input_pipeline.NUM_LANES}."
+    )
   if config.training.eval_batch_size % num_replicas:
     raise errors.InputError(
       f"training.eval_batch_size={config.training.eval_batch_size} is not"
@@ -178,7 +190,26 @@ def _open_workdir(
     directory.write_text("config.yaml", config_lib.to_yaml(config))
     _describe_start(config, workdir, cluster)
   cluster_lib.check_shared(cluster, workdir)
+  _check_agreement(config, identity, cluster)
   return run_directory.RunDirectory(workdir)
+
+
+def _check_agreement(
+  config: config_lib.Config,
+  identity: Mapping[str, Any],
+  cluster: cluster_lib.Cluster,
+) -> None:
+  """Raises `InputError` on every worker unless all have one config and data."""
+  what = [identity, dataclasses.asdict(config.training)]
+  text = json.dumps(what, sort_keys=True)
+  digest = int(hashlib.sha256(text.encode()).hexdigest()[:12], 16)
+  differs = cluster.broadcast(digest) != digest
+  if cluster.any(differs):
+    who = f"worker {cluster.worker}" if differs else "another worker"
+    raise errors.InputError(
+      f"{who} was started with another config or other data than the chief; all"
+      " workers need the same."
+    )
 
 
 def _describe_start(
@@ -200,16 +231,21 @@ def _describe_start(
   needed = plan.disk_bytes(config)
   try:
     free = shutil.disk_usage(workdir).free
+    held = sum(
+      os.path.getsize(os.path.join(folder, name))
+      for folder, _, names in os.walk(workdir)
+      for name in names
+    )
   except OSError:
     # A bucket.
     logging.info("%s will hold up to %.3g GB", workdir, needed / 1e9)
     return
   logging.log(
-    logging.WARNING if free < needed else logging.INFO,
+    logging.WARNING if held + free < needed else logging.INFO,
     "%s will hold up to %.3g GB; %s%.3g GB are free",
     workdir,
     needed / 1e9,
-    "only " if free < needed else "",
+    "only " if held + free < needed else "",
     free / 1e9,
   )
 

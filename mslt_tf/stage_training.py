@@ -147,6 +147,7 @@ class StageTraining:
       except _DivergedError as error:
         self._recover(error)
       except tf.errors.DataLossError as error:
+        logging.info("a record is damaged; looking for its shard")
         damaged = input_pipeline.find_damage(self._data)
         raise errors.InputError(
           f"{damaged or self._data.directory}: a record is damaged or cut off."
@@ -188,6 +189,8 @@ class StageTraining:
 
   def _count_lost_time(self) -> None:
     """A kill throws steps away, but the time they took was spent."""
+    if not self._cluster.is_chief:
+      return  # Its clock is the run's.
     path = self._directory.metrics(self._stage.number)
     if tf.io.gfile.exists(path):
       records = metrics.read(path)
@@ -195,7 +198,7 @@ class StageTraining:
         self._clock.count_up_to(records[-1]["wall_seconds"])
 
   def _save(self) -> None:
-    """Saves under the number of batches consumed, which always rises."""
+    """Saves under the number of batches consumed."""
     self._clock.tick()
     if self._cluster.is_chief:
       self._checkpoints.save(int(self._batch_index.numpy()))
@@ -302,6 +305,8 @@ class StageTraining:
         f"stage {self._stage.number}, step {step:,}, batch"
         f" {int(self._batch_index.numpy()) - 1:,}: {self._describe(stretch)}"
       )
+    if not stretch.num_steps:
+      return stretch  # Asked to stop in a step that was skipped.
     record = {
       "step": step,
       "batch_index": int(self._batch_index.numpy()),

@@ -2,16 +2,17 @@
 
 As a program this file is what the tests start:
 
-  faults_test.py run_killed CONFIG WORKDIR FAULTS
-    starts the run once for each fault, then once more to its end, and prints a
-    line for each kill;
+  faults_test.py run_both CONFIG WHOLE KILLED FAULTS
+    makes a run twice: in the workdir WHOLE without a kill, in KILLED with one
+    for each fault; prints a line for each kill;
   faults_test.py start_up CONFIG WORKDIR
-    starts the run and stands still after its first step, to be killed.
+    starts a run and stands still after its first step, to be killed.
 """
 
 import collections
 import dataclasses
 import functools
+import itertools
 import json
 import os
 import pathlib
@@ -27,6 +28,7 @@ import pytest
 import tensorflow as tf
 
 from mslt_tf import config as config_lib
+from mslt_tf import plan
 from mslt_tf import pretrain
 from mslt_tf import stage_training
 from mslt_tf.training import checkpoints
@@ -35,6 +37,7 @@ from mslt_tf.training import metrics
 from mslt_tf.training import run_directory
 
 ROOT = pathlib.Path(__file__).parents[1]
+# One checkpoint: there is no older one to hide behind if it is spoilt.
 CONFIG = """
 model:
   vocab_size: 46
@@ -44,11 +47,7 @@ model:
   intermediate_size: 10
   max_positions: 20
 data: {directory: DATA, sequence_length: 16, max_predictions: 3, batch_size: 4}
-schedule:
-  method: mslt
-  num_steps: 50
-  num_growing_stages: 2
-  retraining_share: 0.4
+schedule: SCHEDULE
 optimizer: {peak_learning_rate: 0.01, warmup_steps: 1}
 training:
   deterministic: true
@@ -56,19 +55,47 @@ training:
   eval_interval: 5
   eval_batch_size: 7
   checkpoint_interval: 2
+  keep_checkpoints: 1
 """
-STAGE_ENDS = (15, 30, 50)
-STAGES = (1, 2, 3)
-# Where a kill may fall. A border is the evaluation of a stage's last weights
-# and its files: until its weights.index is there, and from then on.
+# Stages that end at steps 15 and 30; at 15, 30 and 50.
+TWO_STAGES = (
+  "{method: mslt, num_growing_stages: 2, num_steps: 30, retraining_share: 0}"
+)
+THREE_STAGES = (
+  "{method: mslt, num_growing_stages: 2, num_steps: 50, retraining_share: 0.4}"
+)
+
+# When a process is killed. A border is the evaluation of a stage's last weights
+# and the writing of its files, until its weights.index is there and from then
+# on.
 START_UP = "start-up"
 STEP = "step"
 CHECKPOINT = "checkpoint write"
 UNFINISHED = "border before the stage's file"
 FINISHED = "border after the stage's file"
-# What a run does in each, as `watch` counts; one more stands for the end.
-NUM_OPERATIONS = {STEP: 2, CHECKPOINT: 8, UNFINISHED: 6, FINISHED: 3}
-KILL = re.compile(r"^killed in (.+?) at (.+), stage (\d)$", re.MULTILINE)
+# What a process then does, in this order. N stands for any number.
+OPERATIONS = {
+  STEP: ("train", "log"),
+  CHECKPOINT: (
+    "makedirs unfinished",
+    "write",
+    "first file",
+    "rename to ckpt-N.data-N-of-N",
+    "rename to ckpt-N.index",
+    "rmtree unfinished",
+    "remove ckpt-N.index",
+    "remove ckpt-N.data-N-of-N",
+  ),
+  UNFINISHED: (
+    "evaluate",
+    "log",
+    "rename to results.json",
+    "SaveV2",
+    "rename to weights.data-N-of-N",
+    "rename to weights.index",
+  ),
+  FINISHED: ("rmtree checkpoints", "rename to summary.json"),
+}
 # Differ between any two runs.
 TIMES = {
   "compile_seconds",
@@ -76,35 +103,34 @@ TIMES = {
   "train_seconds",
   "wall_seconds",
 }
-SECONDS_OF_A_HANGING_START = 200
+SECONDS_UNTIL_A_PROCESS_HANGS = 200
 
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
-  """A point at which a process kills itself, or is killed in its start-up.
+  """Where a process is killed; at the latest when the phase ends.
 
   Attributes:
-    phase: What it is then in.
-    delay: Seconds after the operation began, or after the process began; 0 is
-      just before. At the end of the phase the kill comes in any case.
-    occurrence: Which step or checkpoint of the process, from 1.
-    operation: Which of the operations in this phase, from 1.
+    phase: What the process is doing in the large.
+    operation: And in the small: one of the phase's operations.
+    delay: Seconds after the operation began, 0 is just before. In start-up the
+      share of the time that a process needs until its first step.
+    occurrence: In which step or checkpoint of the process, from 1.
   """
 
   phase: str
+  operation: str = ""
   delay: float = 0.0
   occurrence: int = 1
-  operation: int = 1
 
 
 class Killer:
   """Kills this process where the fault says, with a line that says so."""
 
   def __init__(self, fault: Fault, stage: int):
+    self.stage = stage
     self._fault = fault
-    self._stage = stage
     self._num_occurrences = 0
-    self._num_operations = 0
     self._is_inside = False
     self._lock = threading.Lock()
 
@@ -113,38 +139,44 @@ class Killer:
       self._num_occurrences += 1
       self._is_inside = self._num_occurrences == self._fault.occurrence
 
-  def operate(self, name: str) -> None:
-    """An operation begins."""
-    if not self._is_inside:
-      return
-    self._num_operations += 1
-    if self._num_operations != self._fault.operation:
-      return
-    if not self._fault.delay:
-      self._kill(name)
-    threading.Thread(target=self._kill_later, args=[name], daemon=True).start()
+  def operate(self, operation: str) -> None:
+    """Is called when the operation is about to begin."""
+    if self._is_inside and operation == self._fault.operation:
+      if not self._fault.delay:
+        self._kill(operation)
+      threading.Thread(target=self._kill_later, daemon=True).start()
 
   def leave(self, phase: str) -> None:
     if phase == self._fault.phase and self._is_inside:
       self._kill("its end")
 
-  def _kill_later(self, name: str) -> None:
+  def _kill_later(self) -> None:
     time.sleep(self._fault.delay)
-    self._kill(f"{name} + {1e3 * self._fault.delay:.2f} ms")
+    self._kill(f"{self._fault.operation} + {1e3 * self._fault.delay:.2f} ms")
 
-  def _kill(self, what: str) -> None:
-    self._lock.acquire()  # For ever: one line and one kill.
-    kill(os.getpid(), self._fault.phase, what, self._stage)
+  def _kill(self, where: str) -> None:
+    self._lock.acquire()  # For ever: there is one kill and one line.
+    kill(os.getpid(), self._fault.phase, where, self.stage)
 
 
-def kill(process: int, phase: str, what: str, stage: int) -> None:
-  # In one call, and nothing left in a buffer.
-  os.write(1, f"killed in {phase} at {what}, stage {stage}\n".encode())
+@dataclasses.dataclass(frozen=True)
+class Kill:
+  """A line that a kill leaves."""
+
+  phase: str
+  where: str
+  stage: int
+
+
+def kill(process: int, phase: str, where: str, stage: int) -> None:
+  line = json.dumps({"phase": phase, "where": where, "stage": stage})
+  # Not print: its buffer would go with the process.
+  os.write(1, f"killed: {line}\n".encode())
   os.kill(process, signal.SIGKILL)
 
 
 def wrap(owner, name, *, before=lambda *_: None, after=lambda *_: None):
-  """Calls `before` and `after` with the arguments of a function of `owner`."""
+  """Has a function of `owner` call these two with its arguments."""
   function = getattr(owner, name)
 
   @functools.wraps(function)
@@ -157,45 +189,58 @@ def wrap(owner, name, *, before=lambda *_: None, after=lambda *_: None):
   setattr(owner, name, wrapped)
 
 
-def watch(killer: Killer) -> None:
-  """Tells the killer what the run in this process is about to do."""
+def watch(killer: Killer, stage_ends: list[int]) -> None:
+  """Tells the killer what the run in this process does."""
   last_step = 0
 
   def before_steps(steps, *_):
     if steps.num_calls:  # The first call traces: that is still start-up.
       killer.enter(STEP)
-    killer.operate("TrainingSteps")
+    killer.operate("train")
 
   def after_log(log, kind, record):
     nonlocal last_step
-    last_step = record["step"]
+    last_step, killer.stage = record["step"], record["stage"]
     if kind == "train":
       killer.leave(STEP)
 
-  def before_evaluation(*_):
-    if last_step in STAGE_ENDS:
+  def before_evaluation(_):
+    if last_step in stage_ends:
       killer.enter(UNFINISHED)
-    killer.operate("Evaluation")
+    killer.operate("evaluate")
+
+  def before_write(_, prefix):
+    killer.operate("write")
+    # Most of the writing is getting ready: when do the bytes come?
+    folder = os.path.dirname(prefix)
+    threading.Thread(target=wait_for_file, args=[folder], daemon=True).start()
+
+  def wait_for_file(folder):
+    while os.path.exists(folder):
+      if os.listdir(folder):
+        return killer.operate("first file")
+      time.sleep(1e-4)
 
   def before_rename(_, path):
+    killer.operate(f"rename to {kind_of(path)}")
     if path.endswith("weights.index"):
       killer.leave(UNFINISHED)
-    killer.operate(f"rename to {os.path.basename(path)}")
 
   def after_rename(_, path):
     if path.endswith("weights.index"):
       killer.enter(FINISHED)
 
-  def before_change(name):
-    return lambda path: killer.operate(f"{name} {os.path.basename(path)}")
+  def operate(text):
+    return lambda *_: killer.operate(text)
+
+  def operate_on_path(text):
+    return lambda path: killer.operate(f"{text} {kind_of(path)}")
+
+  def kind_of(path):
+    return re.sub(r"\d+", "N", os.path.basename(path))
 
   wrap(loop.TrainingSteps, "__call__", before=before_steps)
-  wrap(
-    metrics.MetricsLog,
-    "write",
-    before=lambda *_: killer.operate("MetricsLog.write"),
-    after=after_log,
-  )
+  wrap(metrics.MetricsLog, "write", before=operate("log"), after=after_log)
   wrap(loop.Evaluation, "__call__", before=before_evaluation)
   wrap(
     checkpoints.Checkpoints,
@@ -203,25 +248,27 @@ def watch(killer: Killer) -> None:
     before=lambda *_: killer.enter(CHECKPOINT),
     after=lambda *_: killer.leave(CHECKPOINT),
   )
-  wrap(
-    tf.train.Checkpoint,
-    "write",
-    before=lambda *_: killer.operate("Checkpoint.write"),
-  )
-  wrap(tf.raw_ops, "SaveV2", before=lambda *_: killer.operate("SaveV2"))
+  wrap(tf.train.Checkpoint, "write", before=before_write)
+  wrap(tf.raw_ops, "SaveV2", before=operate("SaveV2"))
   wrap(tf.io.gfile, "rename", before=before_rename, after=after_rename)
   for name in ("makedirs", "remove", "rmtree"):
-    wrap(tf.io.gfile, name, before=before_change(name))
-  # The border ends where the next stage begins, the last one with the run.
-  for owner, name in ((stage_training.StageTraining, "__init__"),):
-    wrap(owner, name, before=lambda *_: killer.leave(FINISHED))
+    wrap(tf.io.gfile, name, before=operate_on_path(name))
+  # A border ends where the next stage begins, the last one with the run.
+  wrap(
+    stage_training.StageTraining,
+    "__init__",
+    before=lambda *_: killer.leave(FINISHED),
+  )
   wrap(pretrain, "run", after=lambda *_: killer.leave(FINISHED))
 
 
+def load_config(path: str) -> config_lib.Config:
+  return config_lib.load(pathlib.Path(path).read_text(), source=path)
+
+
 def run(config_path: str, workdir: str) -> None:
-  signal.alarm(SECONDS_OF_A_HANGING_START)  # It ends the process.
-  text = pathlib.Path(config_path).read_text()
-  assert pretrain.run(config_lib.load(text, source=config_path), workdir)
+  signal.alarm(SECONDS_UNTIL_A_PROCESS_HANGS)  # Ends the process.
+  assert pretrain.run(load_config(config_path), workdir)
 
 
 def start_up(config_path: str, workdir: str) -> None:
@@ -229,89 +276,118 @@ def start_up(config_path: str, workdir: str) -> None:
   run(config_path, workdir)
 
 
-def run_killed(config_path: str, workdir: str, faults: str) -> None:
-  """Starts a run and has it killed, once for each fault, then to its end.
+def run_both(config_path: str, whole: str, killed: str, faults: str) -> None:
+  import_seconds = time.process_time()
+  run_with(config_path, whole, [], start_up_seconds=0.0)
+  first = records_of(whole, stage=1)[0]
+  run_with(
+    config_path,
+    killed,
+    [Fault(**each) for each in json.loads(faults)],
+    start_up_seconds=import_seconds + first["wall_seconds"],
+  )
 
-  Each process but those killed in start-up is a fork of this one, which has
-  loaded TensorFlow, the slowest part of a start, and run nothing with it.
+
+def run_with(
+  config_path: str,
+  workdir: str,
+  faults: list[Fault],
+  *,
+  start_up_seconds: float,
+) -> None:
+  """Starts a run once for each fault and then once more, to its end.
+
+  Those killed in start-up are processes of their own. The others are forks of
+  this one, which has TensorFlow loaded, half of the time to a first step, and
+  has run nothing with it.
   """
   directory = run_directory.RunDirectory(workdir)
-  for fault in [*(Fault(**each) for each in json.loads(faults)), None]:
-    stage = 1 + sum(map(directory.is_finished, STAGES))
+  stage_ends = stage_ends_of(config_path)
+  for fault in [*faults, None]:
+    finished = [
+      n for n, _ in enumerate(stage_ends, 1) if directory.is_finished(n)
+    ]
+    stage = len(finished) + 1
     process = os.fork()
     if not process:
       if fault and fault.phase == START_UP:
         arguments = [__file__, "start_up", config_path, workdir]
         os.execv(sys.executable, [sys.executable, *arguments])
       if fault:
-        watch(Killer(fault, stage))
+        watch(Killer(fault, stage), stage_ends)
       run(config_path, workdir)
       sys.exit()
     if fault and fault.phase == START_UP:
-      time.sleep(fault.delay)
-      kill(process, START_UP, f"{fault.delay:.2f} s", stage)
-    _, status = os.waitpid(process, 0)
-    exit_code = os.waitstatus_to_exitcode(status)
+      seconds = fault.delay * start_up_seconds
+      time.sleep(seconds)
+      kill(process, START_UP, f"{seconds:.2f} s", stage)
+    exit_code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
     if exit_code != (-signal.SIGKILL if fault else 0):
-      sys.exit(f"{fault} in stage {stage} ended with exit code {exit_code}")
+      sys.exit(f"{fault} in stage {stage}: ended with exit code {exit_code}.")
 
 
-@dataclasses.dataclass(frozen=True)
-class Kill:
-  phase: str
-  at: str
-  stage: int
+def stage_ends_of(config_path) -> list[int]:
+  schedule = load_config(config_path).schedule
+  return [stage.end for stage in plan.place_stages(schedule)]
 
 
-def have_killed(config, workdir, faults, *, timeout) -> list[Kill]:
-  """Runs `run_killed` as a process; returns the kills it reports."""
-  arguments = [json.dumps([dataclasses.asdict(each) for each in faults])]
-  finished = subprocess.run(
-    [sys.executable, __file__, "run_killed", config, workdir, *arguments],
-    env={
-      **os.environ,
-      "PYTHONPATH": str(ROOT),
-      "TF_CPP_MIN_LOG_LEVEL": "3",
-    },
-    capture_output=True,
-    text=True,
-    timeout=timeout,
-    check=False,
-  )
-  print(finished.stdout)  # What pytest shows where a test fails.
-  assert finished.returncode == 0, finished.stderr
-  return [
-    Kill(phase, at, int(stage))
-    for phase, at, stage in KILL.findall(finished.stdout)
-  ]
-
-
-@pytest.fixture(scope="module")
-def config(shards, tmp_path_factory) -> pathlib.Path:
-  path = tmp_path_factory.mktemp("config") / "config.yaml"
-  path.write_text(CONFIG.replace("DATA", shards))
-  return path
-
-
-@pytest.fixture(scope="module")
-def whole(config, tmp_path_factory):
-  """The workdir of an uninterrupted run, and seconds until its first step."""
-  workdir = tmp_path_factory.mktemp("runs") / "whole"
-  started = time.monotonic()
-  have_killed(config, workdir, [], timeout=200)
-  seconds = time.monotonic() - started
-  seconds -= read_json(workdir / "summary.json")["wall_seconds"]
-  seconds += records_of(workdir, 1)[0]["wall_seconds"]
-  return workdir, seconds
-
-
-def read_json(path):
-  return json.loads(path.read_text())
-
-
-def records_of(workdir, stage):
+def records_of(workdir, *, stage):
   directory = run_directory.RunDirectory(str(workdir))
   return metrics.read(directory.metrics(stage))
+
+
+@pytest.fixture
+def run_and_compare(shards, tmp_path):
+  """Returns a function that makes a run both ways and returns its kills."""
+
+  def run_and_compare(schedule: str, faults: list[Fault]) -> list[Kill]:
+    config = tmp_path / "config.yaml"
+    text = CONFIG.replace("DATA", shards).replace("SCHEDULE", schedule)
+    config.write_text(text)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    listed = json.dumps([dataclasses.asdict(fault) for fault in faults])
+    environment = {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    finished = subprocess.run(
+      [sys.executable, __file__, "run_both", config, whole, killed, listed],
+      env={**os.environ, **environment},
+      capture_output=True,
+      text=True,
+      check=False,
+    )
+    print(finished.stdout)  # Shown where a test fails.
+    assert finished.returncode == 0, finished.stderr
+    assert_same_run(killed, whole, stage_ends_of(str(config)))
+    return [
+      Kill(**json.loads(line.removeprefix("killed: ")))
+      for line in finished.stdout.splitlines()
+      if line.startswith("killed: ")
+    ]
+
+  return run_and_compare
+
+
+def assert_same_run(workdir, whole, stage_ends):
+  steps = []
+  for stage, _ in enumerate(stage_ends, start=1):
+    for name in ("weights.index", "weights.data-00000-of-00001"):
+      path = f"stage_{stage}/{name}"
+      assert (workdir / path).read_bytes() == (whole / path).read_bytes(), path
+    path = f"stage_{stage}/results.json"
+    results, expected = (
+      without_times(json.loads((each / path).read_text()))
+      for each in (workdir, whole)
+    )
+    assert results == expected
+    records, expected = (
+      [without_times(record) for record in records_of(each, stage=stage)]
+      for each in (workdir, whole)
+    )
+    assert records == expected
+    steps += [each["step"] for each in records if each["kind"] == "train"]
+  assert steps == list(range(1, stage_ends[-1] + 1))
+  summary = json.loads((workdir / "summary.json").read_text())
+  assert summary["is_finished"] is True
+  assert files_of(workdir) == files_of(whole)
 
 
 def without_times(record):
@@ -319,7 +395,7 @@ def without_times(record):
 
 
 def files_of(workdir):
-  """Returns what is there but event files, of which each start makes one."""
+  """Returns all paths but event files, of which each start makes one."""
   return sorted(
     str(path.relative_to(workdir))
     for path in workdir.rglob("*")
@@ -327,102 +403,79 @@ def files_of(workdir):
   )
 
 
-def assert_same_run(workdir, whole):
-  steps = []
-  for stage in STAGES:
-    for name in ("weights.index", "weights.data-00000-of-00001"):
-      path = f"stage_{stage}/{name}"
-      assert (workdir / path).read_bytes() == (whole / path).read_bytes(), path
-    records, expected = (
-      [without_times(record) for record in records_of(each, stage)]
-      for each in (workdir, whole)
-    )
-    assert records == expected
-    steps += [each["step"] for each in records if each["kind"] == "train"]
-    path = f"stage_{stage}/results.json"
-    assert without_times(read_json(workdir / path)) == without_times(
-      read_json(whole / path)
-    )
-  assert steps == list(range(1, STAGE_ENDS[-1] + 1))
-  assert read_json(workdir / "summary.json")["is_finished"] is True
-  assert files_of(workdir) == files_of(whole)
+def random_faults(rng: random.Random) -> list[Fault]:
+  """Returns nine faults for each of three stages, such that all happen.
 
-
-def random_faults(rng: random.Random, start_up_seconds: float) -> list[Fault]:
-  """Returns nine faults for each stage, in an order that lets all happen.
-
-  From a checkpoint on, the two steps' kills and the two checkpoints' kills are
-  at most 14 steps apart: a stage has more.
+  The kills in two steps and two checkpoints come within 14 steps: a stage has
+  more, whatever the order.
   """
-  # Spread over all of the start.
-  delays = [start_up_seconds * (part + rng.random()) / 6 for part in range(6)]
-  rng.shuffle(delays)
+
+  # Each operation once before one comes again.
+  operations = {
+    phase: itertools.cycle(rng.sample(names, len(names)))
+    for phase, names in OPERATIONS.items()
+  }
 
   def fault(phase, last_occurrence=1):
     return Fault(
       phase,
-      delay=rng.choice([0.0, 10 ** rng.uniform(-4, -1.5)]),
+      operation=next(operations[phase]),
+      # From a tenth of a millisecond on: as long as the shortest operations.
+      delay=rng.choice([0.0, 10 ** rng.uniform(-4, -2)]),
       occurrence=rng.randint(1, last_occurrence),
-      operation=rng.randint(1, NUM_OPERATIONS[phase] + 1),
     )
 
+  # Spread over the whole of a start.
+  shares = [(part + rng.random()) / 6 for part in range(6)]
+  rng.shuffle(shares)
   faults = []
-  for _ in STAGES:
-    in_stage = [fault(STEP, 3) for _ in range(2)]
-    in_stage += [fault(CHECKPOINT, 2) for _ in range(2)]
+  for _ in range(3):
+    in_stage = [fault(STEP, last_occurrence=3) for _ in range(2)]
+    in_stage += [fault(CHECKPOINT, last_occurrence=2) for _ in range(2)]
     rng.shuffle(in_stage)
     in_stage += [fault(UNFINISHED) for _ in range(2)]
     for _ in range(2):
-      place = rng.randint(0, len(in_stage))
-      in_stage.insert(place, Fault(START_UP, delay=delays.pop()))
+      start = Fault(START_UP, delay=shares.pop())
+      in_stage.insert(rng.randint(0, len(in_stage)), start)
     faults += [*in_stage, fault(FINISHED)]
   return faults
 
 
 def test_a_run_killed_in_step_checkpoint_and_border_ends_the_same(
-  config, whole, tmp_path
+  run_and_compare,
 ):
-  workdir = tmp_path / "killed"
-  kills = have_killed(
-    config,
-    workdir,
+  kills = run_and_compare(
+    TWO_STAGES,
     [
-      Fault(STEP, occurrence=3, delay=1e-3),
-      # Between the two files of the stage.
-      Fault(UNFINISHED, operation=7),
-      # Between the two files of a checkpoint.
-      Fault(CHECKPOINT, occurrence=2, operation=4),
+      # Between the two files of a checkpoint, then of a stage.
+      Fault(CHECKPOINT, "rename to ckpt-N.index", occurrence=2),
+      Fault(UNFINISHED, "rename to weights.index"),
+      Fault(STEP, "train", delay=1e-3, occurrence=3),
     ],
-    timeout=200,
   )
   assert [(kill.phase, kill.stage) for kill in kills] == [
-    (STEP, 1),
-    (UNFINISHED, 1),
     (CHECKPOINT, 1),
+    (UNFINISHED, 1),
+    (STEP, 2),
   ]
-  assert_same_run(workdir, whole[0])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0])
-def test_a_run_killed_27_times_ends_the_same(seed, config, whole, tmp_path):
-  workdir = tmp_path / "killed"
-  expected, start_up_seconds = whole
-  faults = random_faults(random.Random(seed), start_up_seconds)
-  kills = have_killed(config, workdir, faults, timeout=1200)
+def test_a_run_killed_27_times_ends_the_same(seed, run_and_compare):
+  faults = random_faults(random.Random(seed))
+  kills = run_and_compare(THREE_STAGES, faults)
   assert [kill.phase for kill in kills] == [fault.phase for fault in faults]
-  counts = collections.Counter(kill.phase for kill in kills)
-  assert counts == {
+  assert collections.Counter(kill.phase for kill in kills) == {
     START_UP: 6,
     STEP: 6,
     CHECKPOINT: 6,
     UNFINISHED: 6,
     FINISHED: 3,
   }
-  assert {kill.stage for kill in kills} == set(STAGES)
-  assert_same_run(workdir, expected)
+  assert {kill.stage for kill in kills} == {1, 2, 3}
 
 
 if __name__ == "__main__":
   command, *arguments = sys.argv[1:]
-  {"run_killed": run_killed, "start_up": start_up}[command](*arguments)
+  {"run_both": run_both, "start_up": start_up}[command](*arguments)

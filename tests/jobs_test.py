@@ -1,6 +1,7 @@
 """The manifests in docs/kubernetes start what they say."""
 
 import pathlib
+import signal
 import subprocess
 
 import pytest
@@ -48,6 +49,7 @@ def test_the_indexed_job_tells_errors_from_interruptions():
   assert ignore["action"] == "Ignore"
   assert ignore["onExitCodes"]["values"] == [
     errors.LostWorkerError.exit_status,
+    128 + signal.SIGALRM,
     errors.TerminatedError.exit_status,
   ]
 

@@ -212,6 +212,25 @@ def test_a_worker_that_is_not_there_is_named(config, tmp_path):
   )
 
 
+def test_workers_of_different_configs_are_told(config, tmp_path):
+  addresses = [f"localhost:{port}" for port in free_ports(2)]
+  workers = [
+    start(
+      config,
+      tmp_path / "run",
+      f"--set=optimizer.peak_learning_rate=0.0{index + 1}",
+      addresses=addresses,
+      index=index,
+    )
+    for index in (0, 1)
+  ]
+  outputs = [worker.communicate(timeout=200) for worker in workers]
+  for worker, (_, stderr) in zip(workers, outputs, strict=True):
+    assert worker.returncode == 1, stderr
+    assert "was started with another config" in last_line(stderr)
+  assert "worker 1 was started" in last_line(outputs[1][1])
+
+
 @pytest.mark.slow
 def test_workdirs_that_are_not_shared_are_told_by_every_worker(
   config, tmp_path

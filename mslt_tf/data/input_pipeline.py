@@ -99,7 +99,13 @@ def train_batches(
       cycle=cycle,
     )
     records = stream.records_from(first_batch * batch_size)
-  return _parsed(records.batch(part_size, drop_remainder=True), data)
+  batches = _parsed(records.batch(part_size, drop_remainder=True), data)
+  # Unless they know, several workers ask each other before every batch whether
+  # there is one.
+  endless = tf.data.experimental.assert_cardinality(
+    tf.data.INFINITE_CARDINALITY
+  )
+  return batches.apply(endless)
 
 
 def heldout_batches(

@@ -4,6 +4,7 @@ The optimizer's state of a variable is three arrays named after it: `<name>/m`
 and `<name>/v`, the moments, and `<name>/num_updates`.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
@@ -14,6 +15,7 @@ import tensorflow_addons as tfa
 NORMS_AND_BIASES = ("LayerNorm", "layer_norm", "bias")
 # TFA reads an empty list as "the same as for weight decay".
 _NOTHING = ("(?!)",)
+_REPLICA = re.compile(r"/replica_\d+$")
 
 
 class Lamb(tfa.optimizers.LAMB):
@@ -186,4 +188,5 @@ def make(
 
 
 def _name_of(variable: tf.Variable) -> str:
-  return variable.name.removesuffix(":0")
+  # An update sees each replica's copy: all but the first are numbered.
+  return _REPLICA.sub("", variable.name.removesuffix(":0"))

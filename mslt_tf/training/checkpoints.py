@@ -17,6 +17,15 @@ from mslt_tf.training import run_directory
 
 _INDEX = re.compile(r"^ckpt-(\d+)\.index$")
 _UNFINISHED = "unfinished"
+# A file system's trouble, which says nothing about the file.
+_OUT_OF_REACH = (
+  tf.errors.AbortedError,
+  tf.errors.CancelledError,
+  tf.errors.DeadlineExceededError,
+  tf.errors.PermissionDeniedError,
+  tf.errors.ResourceExhaustedError,
+  tf.errors.UnavailableError,
+)
 
 
 class Checkpoints:
@@ -34,6 +43,7 @@ class Checkpoints:
     self._directory = directory
     self._checkpoint = checkpoint
     self._keep = keep
+    self._current: int | None = None  # The last one saved or restored.
 
   def newest_good(self) -> int | None:
     """Returns the newest checkpoint that is whole; `None` if there is none.
@@ -67,6 +77,7 @@ class Checkpoints:
       InputError: It cannot be read, or does not fit.
     """
     prefix = self._prefix(number)
+    self._current = number
     try:
       status = self._checkpoint.read(prefix)
       status.assert_existing_objects_matched()
@@ -79,11 +90,15 @@ class Checkpoints:
   def save(self, number: int) -> None:
     """Writes a checkpoint, then removes all but the newest `keep` up to it.
 
+    One that was just saved or restored is left as it is.
+
     A kill, or an error such as a full disk, leaves those before untouched.
 
     Raises:
       InputError: The directory cannot be written.
     """
+    if number == self._current:
+      return  # It is there; renaming two files over it could be torn apart.
     unfinished = os.path.join(self._directory, _UNFINISHED)
     with run_directory.writing(self._prefix(number)):
       if tf.io.gfile.exists(unfinished):
@@ -98,6 +113,7 @@ class Checkpoints:
           overwrite=True,
         )
       tf.io.gfile.rmtree(unfinished)
+      self._current = number
       numbers = self._numbers()
       # Those above are damaged, for the run went on from one before them.
       kept = [each for each in numbers if each <= number][-self._keep :]
@@ -118,6 +134,11 @@ class Checkpoints:
       reader = tf.train.load_checkpoint(self._prefix(number))
       for name in reader.get_variable_to_shape_map():
         reader.get_tensor(name)
+    except _OUT_OF_REACH as error:
+      reason = str(error).splitlines()[0]
+      raise errors.InputError(
+        f"{self._prefix(number)} cannot be read now: {reason}"
+      ) from error
     except (tf.errors.OpError, IndexError, ValueError, RuntimeError) as error:
       return str(error).splitlines()[0]
     return None

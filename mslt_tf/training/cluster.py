@@ -11,6 +11,7 @@ import functools
 import json
 import math
 import os
+import re
 import secrets
 import signal
 import socket
@@ -29,13 +30,17 @@ _TOKEN = "workers_token"
 # File systems over a network may show a new file late.
 _SECONDS_UNTIL_FILES_SHOW = 60.0
 _SECONDS_BETWEEN_REMARKS = 60.0
-# What TensorFlow raises where a worker of the cluster is gone.
+# What TensorFlow raises where a worker of the cluster is gone, and what it
+# raises for other reasons too, an error of a device's library say.
 _LOST_WORKER = (
   tf.errors.UnavailableError,
   tf.errors.AbortedError,
-  tf.errors.CancelledError,
   tf.errors.DeadlineExceededError,
-  tf.errors.InternalError,
+)
+_PERHAPS_LOST_WORKER = (tf.errors.CancelledError, tf.errors.InternalError)
+_TALK = re.compile(
+  r"aborted by|/task:|socket closed|unreachable|heartbeat|connection",
+  re.IGNORECASE,
 )
 
 
@@ -214,8 +219,9 @@ def naming_lost_workers(cluster: Cluster) -> Iterator[None]:
   """Turns what TensorFlow raises when a worker is gone into one line."""
   try:
     yield
-  except _LOST_WORKER as error:
-    if cluster.num_workers == 1:
+  except (*_LOST_WORKER, *_PERHAPS_LOST_WORKER) as error:
+    is_talk = isinstance(error, _LOST_WORKER) or _TALK.search(error.message)
+    if cluster.num_workers == 1 or not is_talk:
       raise
     # TensorFlow's message begins with a trace of the graph.
     lines = [line for line in str(error).splitlines() if line.strip()]
@@ -288,7 +294,13 @@ def _wait_for_workers(task: Task, timeout: float) -> None:
   port = int(task.addresses[task.worker].rpartition(":")[2])
   try:
     # For the others to find; once all are found, TensorFlow takes it over.
-    listener = socket.create_server(("", port), backlog=socket.SOMAXCONN)
+    is_dual = socket.has_dualstack_ipv6()
+    listener = socket.create_server(
+      ("", port),
+      family=socket.AF_INET6 if is_dual else socket.AF_INET,
+      dualstack_ipv6=is_dual,
+      backlog=socket.SOMAXCONN,
+    )
     listener.setblocking(False)
   except OSError as error:
     raise errors.InputError(

@@ -468,7 +468,8 @@ def run(
     stretch = train(num_steps)
     step += stretch.num_steps
     is_asked = stretch.is_asked_to_stop
-    if step % intervals.evaluate == 0 or step == last_step:
+    is_due = step % intervals.evaluate == 0 or step == last_step
+    if is_due and stretch.num_steps:
       evaluate()
     if step < last_step and (is_asked or step % intervals.save == 0):
       save()

@@ -28,8 +28,8 @@ def watch() -> Iterator[tf.Variable]:
   os.set_blocking(write_end, False)
 
   def set_flag():
-    # The signal's number comes through the pipe at once, in whatever a thread
-    # of TensorFlow the main thread is waiting for.
+    # The signal's number comes through the pipe at once, even while the main
+    # thread waits inside TensorFlow.
     while number := os.read(read_end, 1):
       if number[0] == signal.SIGTERM:
         logging.info("SIGTERM: finishing the step, then saving")

@@ -70,6 +70,17 @@ def test_a_checkpoint_that_is_not_the_newest_can_be_restored(run):
   assert int(run.step.numpy()) == 4
 
 
+def test_one_that_is_there_is_not_written_over(run):
+  run.save(4)
+  written = run.directory / "ckpt-4.data-00000-of-00001"
+  before = written.stat().st_mtime_ns
+  run.checkpoints.save(4)
+  again = _Run(run.directory)
+  again.restored_step()
+  again.checkpoints.save(4)
+  assert written.stat().st_mtime_ns == before
+
+
 def test_without_checkpoints_there_is_no_newest(run):
   assert run.checkpoints.newest_good() is None
   run.directory.mkdir()

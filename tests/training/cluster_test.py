@@ -469,6 +469,17 @@ def _several() -> cluster.Cluster:
 
 
 @pytest.mark.parametrize(
+  "kind", [tf.errors.CancelledError, tf.errors.InternalError]
+)
+def test_an_error_of_this_workers_own_keeps_its_traceback(kind):
+  with (
+    pytest.raises(kind, match="cuBLAS"),
+    cluster.naming_lost_workers(_several()),
+  ):
+    raise kind(None, None, "cuBLAS could not be initialised")
+
+
+@pytest.mark.parametrize(
   "kind",
   [
     tf.errors.UnavailableError,

@@ -566,6 +566,12 @@ def test_being_asked_to_stop_leaves_out_no_evaluation_that_is_due():
   assert fakes.calls[-3:] == ["train 1", "evaluate at 6", "save at 6"]
 
 
+def test_being_asked_to_stop_in_a_skipped_step_evaluates_nothing_again():
+  fakes = _Fakes(step=6, asked_at=6)
+  assert not _run(fakes, 13, steps_per_loop=6, evaluate=6, save=5)
+  assert fakes.calls == ["train 0", "save at 6"]
+
+
 def test_being_asked_to_stop_in_the_last_step_finishes():
   fakes = _Fakes(asked_at=5)
   assert _run(fakes, 5, steps_per_loop=9, evaluate=9, save=9)

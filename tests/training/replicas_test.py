@@ -211,6 +211,35 @@ def test_float16_and_bfloat16_make_about_the_update_of_float32(whole):
     )
 
 
+def test_a_skipped_step_can_be_the_last_one():
+  strategy = _mirrored()
+  asked = tf.Variable(True)
+  _, steps = _make_steps(
+    strategy, precision="mixed_float16", is_asked_to_stop=asked
+  )
+  steps._loss_scale.scale.assign(2.0**24)
+  stretch = steps(_batches(strategy), 5)
+  assert stretch.is_asked_to_stop
+  assert stretch.num_steps == int(steps.step.numpy()) == 0
+  assert int(steps.batch_index.numpy()) == 1
+
+
+def test_every_replica_goes_on_with_the_moments_that_were_carried():
+  strategy = _mirrored()
+  model, steps = _make_steps(strategy)
+  state = {}
+  for variable in model.trainable_variables:
+    name = weights.name_of(variable)
+    state[f"{name}/m"] = np.full(variable.shape, 0.01, np.float32)
+    state[f"{name}/v"] = np.full(variable.shape, 0.001, np.float32)
+    state[f"{name}/num_updates"] = np.asarray(7)
+  steps._optimizer.prepare(model.trainable_variables, state)
+  steps(_batches(strategy), 1)
+  for variable in model.trainable_variables:
+    first, second = strategy.experimental_local_results(variable)
+    np.testing.assert_array_equal(first, second, err_msg=variable.name)
+
+
 def test_a_worker_that_is_asked_to_stop_ends_the_call_after_the_step():
   strategy = _mirrored()
   asked = tf.Variable(False)
