@@ -12,7 +12,8 @@ SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 def pytest_collection_finish(session):
   """Gives TensorFlow a second CPU device, for tests of several replicas."""
   del session
-  # Tests without TensorFlow do not wait for its import.
+  # Tests without TensorFlow do not wait for its import. A tensor made by a test
+  # file while it is imported would be too early for this.
   if tf := sys.modules.get("tensorflow"):
     (cpu,) = tf.config.list_physical_devices("CPU")
     two = [tf.config.LogicalDeviceConfiguration()] * 2

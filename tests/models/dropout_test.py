@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from mslt_tf.models import dropout
 
-ONES = tf.ones([13, 29])
+ONES = np.ones([13, 29], np.float32)
 
 
 def _mask(

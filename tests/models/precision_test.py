@@ -19,7 +19,7 @@ MAX_POSITIONS = 11
 COMPUTE_TYPES = {"mixed_bfloat16": tf.bfloat16, "mixed_float16": tf.float16}
 # Half the distance of 1 to the next number.
 ROUNDING = {"mixed_bfloat16": 2.0**-8, "mixed_float16": 2.0**-11}
-BATCH_INDEX = tf.constant(3, tf.int64)
+BATCH_INDEX = np.int64(3)
 FROZEN = {"num_frozen_layers": 2, "freeze_embeddings": True}
 
 both = pytest.mark.parametrize("precision", COMPUTE_TYPES)
