@@ -179,8 +179,9 @@ def test_every_part_of_the_key_changes_the_mask_under_xla(part):
 
 def test_the_gradient_passes_where_the_mask_does():
   source = dropout.Dropout(11, tf.constant(5, tf.int64), 2, 1)
+  ones = tf.constant(ONES)
   with tf.GradientTape() as tape:
-    tape.watch(ONES)
-    total = tf.reduce_sum(source(ONES, 0.4, 3))
-  gradient = tape.gradient(total, ONES).numpy()
+    tape.watch(ones)
+    total = tf.reduce_sum(source(ones, 0.4, 3))
+  gradient = tape.gradient(total, ones).numpy()
   np.testing.assert_allclose(gradient, _mask() / 0.6, rtol=1e-6)
