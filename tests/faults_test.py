@@ -66,8 +66,8 @@ THREE_STAGES = (
 )
 
 # When a process is killed. A border is the evaluation of a stage's last weights
-# and the writing of its files, until its weights.index is there and from then
-# on.
+# and the writing of its files, until the second file of weights has its name
+# and from then on.
 START_UP = "start-up"
 STEP = "step"
 CHECKPOINT = "checkpoint write"
@@ -80,8 +80,8 @@ OPERATIONS = {
     "makedirs unfinished",
     "write",
     "first file",
-    "rename to ckpt-N.data-N-of-N",
-    "rename to ckpt-N.index",
+    "rename 1 to ckpt-N",
+    "rename 2 to ckpt-N",
     "rmtree unfinished",
     "remove ckpt-N.index",
     "remove ckpt-N.data-N-of-N",
@@ -89,12 +89,12 @@ OPERATIONS = {
   UNFINISHED: (
     "evaluate",
     "log",
-    "rename to results.json",
+    "rename 1 to results",
     "SaveV2",
-    "rename to weights.data-N-of-N",
-    "rename to weights.index",
+    "rename 1 to weights",
+    "rename 2 to weights",
   ),
-  FINISHED: ("rmtree checkpoints", "rename to summary.json"),
+  FINISHED: ("rmtree checkpoints", "rename 1 to summary"),
 }
 # Differ between any two runs.
 TIMES = {
@@ -192,6 +192,8 @@ def wrap(owner, name, *, before=lambda *_: None, after=lambda *_: None):
 def watch(killer: Killer, stage_ends: list[int]) -> None:
   """Tells the killer what the run in this process does."""
   last_step = 0
+  # To files of one prefix; whichever of the two is first.
+  num_renames = collections.Counter()
 
   def before_steps(steps, *_):
     if steps.num_calls:  # The first call traces: that is still start-up.
@@ -222,13 +224,22 @@ def watch(killer: Killer, stage_ends: list[int]) -> None:
       time.sleep(1e-4)
 
   def before_rename(_, path):
-    killer.operate(f"rename to {kind_of(path)}")
-    if path.endswith("weights.index"):
+    prefix = prefix_of(path)
+    num_renames[prefix] += 1
+    killer.operate(f"rename {num_renames[prefix]} to {kind_of(prefix)}")
+    if is_second_of_weights(prefix):
       killer.leave(UNFINISHED)
 
   def after_rename(_, path):
-    if path.endswith("weights.index"):
+    if is_second_of_weights(prefix_of(path)):
       killer.enter(FINISHED)
+
+  def is_second_of_weights(prefix):
+    return prefix.endswith("weights") and num_renames[prefix] == 2
+
+  def prefix_of(path):
+    folder, name = os.path.split(path)
+    return os.path.join(folder, name.split(".")[0])
 
   def operate(text):
     return lambda *_: killer.operate(text)
@@ -448,8 +459,8 @@ def test_a_run_killed_in_step_checkpoint_and_border_ends_the_same(
     TWO_STAGES,
     [
       # Between the two files of a checkpoint, then of a stage.
-      Fault(CHECKPOINT, "rename to ckpt-N.index", occurrence=2),
-      Fault(UNFINISHED, "rename to weights.index"),
+      Fault(CHECKPOINT, "rename 2 to ckpt-N", occurrence=2),
+      Fault(UNFINISHED, "rename 2 to weights"),
       Fault(STEP, "train", delay=1e-3, occurrence=3),
     ],
   )

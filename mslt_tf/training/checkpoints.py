@@ -8,6 +8,7 @@ checkpoints/
 
 import os
 import re
+from collections.abc import Sequence
 
 import tensorflow as tf
 from absl import logging
@@ -16,6 +17,7 @@ from mslt_tf import errors
 from mslt_tf.training import run_directory
 
 _INDEX = re.compile(r"^ckpt-(\d+)\.index$")
+_FILE = re.compile(r"^ckpt-(\d+)\.(index|data-.*)$")
 _UNFINISHED = "unfinished"
 # A file system's trouble, which says nothing about the file.
 _OUT_OF_REACH = (
@@ -114,19 +116,18 @@ class Checkpoints:
         )
       tf.io.gfile.rmtree(unfinished)
       self._current = number
-      numbers = self._numbers()
       # Those above are damaged, for the run went on from one before them.
-      kept = [each for each in numbers if each <= number][-self._keep :]
-      for each in numbers:
-        if each not in kept:
-          self._remove(each)
+      kept = [each for each in self._numbers() if each <= number]
+      self._remove_all_but(kept[-self._keep :])
 
-  def _remove(self, number: int) -> None:
-    # The index first: without it the rest counts for nothing.
-    tf.io.gfile.remove(self._prefix(number) + ".index")
-    # Not `glob`: the directory's name may have a bracket.
-    for name in tf.io.gfile.listdir(self._directory):
-      if name.startswith(f"ckpt-{number}.data-"):
+  def _remove_all_but(self, kept: Sequence[int]) -> None:
+    """Removes the files of others, and those that a kill left unindexed."""
+    # Not `glob`: the directory's name may have a bracket. The index first:
+    # without it the rest counts for nothing.
+    names = tf.io.gfile.listdir(self._directory)
+    for name in sorted(names, key=lambda name: not name.endswith(".index")):
+      match = _FILE.match(name)
+      if match and int(match[1]) not in kept:
         tf.io.gfile.remove(os.path.join(self._directory, name))
 
   def _damage(self, number: int) -> str | None:

@@ -100,8 +100,10 @@ class RunDirectory:
     self.write_json(f"stage_{number}/results.json", results)
     names = sorted(arrays)
     prefix = self._weights(number)
-    unfinished = prefix + ".unfinished"
+    # Among the checkpoints: whatever a kill leaves here goes with them.
+    unfinished = os.path.join(self.checkpoints(number), "weights")
     with writing(prefix):
+      tf.io.gfile.makedirs(self.checkpoints(number))
       tf.raw_ops.SaveV2(
         prefix=unfinished,
         tensor_names=names,

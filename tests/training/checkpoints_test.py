@@ -81,6 +81,13 @@ def test_one_that_is_there_is_not_written_over(run):
   assert written.stat().st_mtime_ns == before
 
 
+def test_data_that_a_kill_left_without_an_index_are_removed(run):
+  run.save(4)
+  (run.directory / "ckpt-3.data-00000-of-00001").write_bytes(b"left")
+  run.save(6)
+  assert run.names() == _files(4, 6)
+
+
 def test_without_checkpoints_there_is_no_newest(run):
   assert run.checkpoints.newest_good() is None
   run.directory.mkdir()

@@ -81,17 +81,25 @@ def test_a_finished_stage_is_these_files_and_has_no_checkpoints(directory):
 def test_a_write_that_was_cut_off_leaves_the_stage_unfinished(directory):
   _finish(directory, 1)
   stage = pathlib.Path(directory.stage(1))
-  # What a kill can leave: nothing renamed, or the data alone.
-  (stage / "weights.index").rename(stage / "weights.unfinished.index")
+  checkpoints = stage / "checkpoints"
+  checkpoints.mkdir()
+  # What a kill can leave: nothing renamed, or the data alone, and the file that
+  # TensorFlow was writing to.
+  (stage / "weights.index").rename(checkpoints / "weights.index")
   assert not directory.is_finished(1)
   (stage / "weights.data-00000-of-00001").rename(
-    stage / "weights.unfinished.data-00000-of-00001"
+    checkpoints / "weights.data-00000-of-00001"
   )
+  (checkpoints / "weights.data-00000-of-00001.tempstate17").write_text("half")
   assert not directory.is_finished(1)
-  # The next attempt overwrites what is left.
+  # The next attempt overwrites what is left, and nothing of it stays.
   _finish(directory, 1)
   assert directory.is_finished(1)
-  assert not list(stage.glob("*unfinished*"))
+  assert sorted(path.name for path in stage.iterdir()) == [
+    "results.json",
+    "weights.data-00000-of-00001",
+    "weights.index",
+  ]
   assert directory.read_stage(1).keys() == ARRAYS.keys()
 
 
