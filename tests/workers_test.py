@@ -168,6 +168,7 @@ def test_workers_killed_in_the_last_stage_end_with_the_same_weights(
     np.testing.assert_array_equal(array, expected[name], err_msg=name)
 
 
+@pytest.mark.slow
 def test_two_workers_have_the_losses_of_one_process(config, tmp_path):
   run_two(config, tmp_path / "two", *WITHOUT_DROPOUT)
   one = start(config, tmp_path / "one", *WITHOUT_DROPOUT)

@@ -127,9 +127,17 @@ def whole():
   ("make_strategy", "num_micro_batches", "use_xla"),
   [
     pytest.param(_mirrored, 1, False, id="two replicas"),
-    pytest.param(_one_device, 2, False, id="two micro-batches"),
+    pytest.param(
+      _one_device, 2, False, id="two micro-batches", marks=pytest.mark.slow
+    ),
     pytest.param(_one_device, 8, False, id="a micro-batch an example"),
-    pytest.param(_mirrored, 2, False, id="two replicas of two micro-batches"),
+    pytest.param(
+      _mirrored,
+      2,
+      False,
+      id="two replicas of two micro-batches",
+      marks=pytest.mark.slow,
+    ),
     pytest.param(_mirrored, 2, True, id="the same under XLA"),
     pytest.param(_one_device, 1, True, id="one device, the update too in XLA"),
   ],
