@@ -133,7 +133,7 @@ def chosen(monkeypatch):
       "get_distribution_strategy",
       lambda kind, **arguments: (kind, arguments),
     )
-    return cluster.connect(kind, timeout=1.0, **kwargs).strategy
+    return cluster.connect(kind, timeout=60.0, **kwargs).strategy
 
   return connect
 
@@ -181,14 +181,14 @@ def without_gpus(monkeypatch):
   ("kind", "num_replicas"), [("one_device", 1), ("auto", 1), ("mirrored", 2)]
 )
 def test_one_process_is_the_chief(without_gpus, kind, num_replicas):
-  connected = cluster.connect(kind, timeout=1.0)
+  connected = cluster.connect(kind, timeout=60.0)
   assert connected.num_replicas == num_replicas
   assert (connected.num_workers, connected.worker) == (1, 0)
   assert connected.is_chief
 
 
 def test_alone_it_need_not_ask_others(without_gpus):
-  alone = cluster.connect("mirrored", timeout=1.0)
+  alone = cluster.connect("mirrored", timeout=60.0)
   assert alone.broadcast(2**40 + 1) == 2**40 + 1
   assert alone.broadcast(-1) == -1
   assert alone.any(True) is True
@@ -198,7 +198,7 @@ def test_alone_it_need_not_ask_others(without_gpus):
 
 def test_several_workers_need_tf_config():
   with pytest.raises(errors.InputError, match="TF_CONFIG") as caught:
-    cluster.connect("multi_worker_mirrored", timeout=1.0)
+    cluster.connect("multi_worker_mirrored", timeout=60.0)
   assert "training.strategy=multi_worker_mirrored" in str(caught.value)
   assert _is_one_line(caught.value)
 
@@ -207,7 +207,7 @@ def test_several_workers_need_tf_config():
 def test_one_machine_does_not_go_with_several_workers(kind, monkeypatch):
   monkeypatch.setenv("TF_CONFIG", _tf_config(TWO)["TF_CONFIG"])
   with pytest.raises(errors.InputError) as caught:
-    cluster.connect(kind, timeout=1.0)
+    cluster.connect(kind, timeout=60.0)
   assert f"training.strategy={kind} uses one" in str(caught.value)
   assert "TF_CONFIG lists 2 workers" in str(caught.value)
   assert _is_one_line(caught.value)
@@ -215,7 +215,7 @@ def test_one_machine_does_not_go_with_several_workers(kind, monkeypatch):
 
 def test_a_tpu_that_is_not_there_is_one_line():
   with pytest.raises(errors.InputError) as caught:
-    cluster.connect("tpu", timeout=1.0)
+    cluster.connect("tpu", timeout=60.0)
   assert str(caught.value).startswith(
     "training.tpu='' cannot be used: TPUs not"
   )
@@ -231,7 +231,7 @@ def test_a_tpu_whose_name_nobody_knows_is_one_line(monkeypatch):
     cluster.distribute_utils, "get_distribution_strategy", refuse
   )
   with pytest.raises(errors.InputError) as caught:
-    cluster.connect("tpu", tpu="v3", timeout=1.0)
+    cluster.connect("tpu", tpu="v3", timeout=60.0)
   assert str(caught.value).startswith("training.tpu='v3' cannot be used:")
   assert "Name or service not known" in str(caught.value)
 
