@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import functools
 import math
 
 import numpy as np
@@ -14,6 +13,7 @@ from mslt_tf import schedules
 from mslt_tf.models import bert
 from mslt_tf.models import weights
 from mslt_tf.optimization import lamb
+from mslt_tf.training import cluster
 from mslt_tf.training import loop
 from mslt_tf.training import loss_scale
 
@@ -39,12 +39,11 @@ def _features() -> dict[str, np.ndarray]:
   }
 
 
-# A second strategy would number its collectives from the start again.
-@functools.cache
 def _mirrored() -> tf.distribute.Strategy:
-  devices = [each.name for each in tf.config.list_logical_devices("CPU")]
-  assert len(devices) == 2
-  return tf.distribute.MirroredStrategy(devices)
+  # The one of this process: a second would mix its collectives up with it.
+  strategy = cluster.connect("mirrored", timeout=60.0).strategy
+  assert strategy.num_replicas_in_sync == 2
+  return strategy
 
 
 def _one_device() -> tf.distribute.Strategy:
