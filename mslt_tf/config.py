@@ -52,17 +52,25 @@ class ModelConfig:
   dropout_when_frozen: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class DataConfig:
-  """What is read: the output directory of create_pretraining_data.py.
+  """What is read: a directory, or shards made elsewhere.
 
   Attributes:
+    directory: The output directory of create_pretraining_data.py.
+    train_files: Instead of `directory`: globs, separated by commas, of the
+      TFRecord files that BERT's or Model Garden's create_pretraining_data.py
+      wrote.
+    heldout_files: Globs of those that evaluation reads. What `train_files`
+      matches too is not trained on.
     batch_size: Examples of one update, over all devices.
     vocab_sha256: Of the vocabulary file that the data must be made with; `null`
-      takes any of the right size.
+      takes any of the right size. Only a `directory` says which it is.
   """
 
-  directory: str
+  directory: str | None = None
+  train_files: str | None = None
+  heldout_files: str | None = None
   sequence_length: int
   max_predictions: int
   batch_size: int
@@ -193,7 +201,8 @@ def identity(config: Config) -> dict[str, Any]:
   """Returns the part that may not change between two starts of a run."""
   tree = to_dict(config)
   # Where the data lies may change; the caller adds what they are.
-  del tree["data"]["directory"]
+  for name in ("directory", "train_files", "heldout_files"):
+    del tree["data"][name]
   tree["training"] = {
     "seed": config.training.seed,
     "precision": config.training.precision,
@@ -398,6 +407,7 @@ def _check(config: Config) -> None:
   for section in ("model", "data", "optimizer", "training"):
     for name, value in dataclasses.asdict(getattr(config, section)).items():
       _check_range(f"{section}.{name}", value)
+  _check_sources(config.data)
   model, data = config.model, config.data
   if model.hidden_size % model.num_heads:
     raise errors.InputError(
@@ -421,6 +431,38 @@ def _check(config: Config) -> None:
       f"optimizer.warmup_steps={config.optimizer.warmup_steps} must be less"
       f" than the run's {num_steps} steps."
     )
+
+
+def _check_sources(data: DataConfig) -> None:
+  """Raises `InputError` unless the data are given in exactly one way."""
+  if data.directory is None:
+    if data.train_files is None and data.heldout_files is None:
+      raise errors.InputError(
+        "data.directory is missing; data.train_files and data.heldout_files may"
+        " take its place."
+      )
+    if data.train_files is None:
+      raise errors.InputError(
+        "data.train_files is missing; data.heldout_files needs it."
+      )
+    if data.heldout_files is None:
+      raise errors.InputError(
+        "data.heldout_files is missing: with data.train_files, evaluation needs"
+        " shards too; name some of the same, which are then not trained on."
+      )
+    if data.vocab_sha256 is not None:
+      raise errors.InputError(
+        "data.vocab_sha256 goes with data.directory: the shards of"
+        " data.train_files do not say which vocabulary they are made with."
+      )
+    return
+  for name in ("train_files", "heldout_files"):
+    if getattr(data, name) is not None:
+      raise errors.InputError(
+        f"data.directory={data.directory!r} and"
+        f" data.{name}={getattr(data, name)!r} are both given; set one of them"
+        " to null."
+      )
 
 
 _LARGEST_WHOLE_NUMBER = 2**53  # That floats hold exactly.

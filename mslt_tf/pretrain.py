@@ -18,6 +18,7 @@ from mslt_tf import config as config_lib
 from mslt_tf import errors
 from mslt_tf import plan
 from mslt_tf import stage_training
+from mslt_tf.data import existing_shards
 from mslt_tf.data import input_pipeline
 from mslt_tf.data import manifest
 from mslt_tf.training import cluster as cluster_lib
@@ -164,6 +165,14 @@ def _check_divisibility(
 
 
 def _open_data(config: config_lib.Config) -> manifest.Data:
+  if config.data.directory is None:
+    return existing_shards.open_files(
+      train_files=config.data.train_files or "",
+      heldout_files=config.data.heldout_files or "",
+      sequence_length=config.data.sequence_length,
+      max_predictions=config.data.max_predictions,
+      vocab_size=config.model.vocab_size,
+    )
   data = manifest.open_data(config.data.directory)
   manifest.check(
     data,

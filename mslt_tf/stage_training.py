@@ -150,8 +150,14 @@ class StageTraining:
         logging.info("a record is damaged; looking for its shard")
         damaged = input_pipeline.find_damage(self._data)
         raise errors.InputError(
-          f"{damaged or self._data.directory}: a record is damaged or cut off."
+          f"{damaged or self._data.source}: a record is damaged or cut off."
         ) from error
+      except input_pipeline.MALFORMED as error:
+        logging.info("an example may be malformed; looking for it")
+        malformed = input_pipeline.find_malformed(self._data)
+        if malformed is None:
+          raise
+        raise errors.InputError(malformed) from error
     if is_finished:
       self._finish()
     if self._log:

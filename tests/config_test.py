@@ -124,8 +124,8 @@ def test_defaults_of_methods():
     (
       "batch_size",
       "examples",
-      "data.examples is not a field; the fields are directory,"
-      " sequence_length, max_predictions, batch_size,"
+      "data.examples is not a field; the fields are directory, train_files,"
+      " heldout_files, sequence_length, max_predictions, batch_size,"
       " vocab_sha256.",
     ),
     ("model:", "models:", "models is not a field; did you mean model?"),
@@ -187,7 +187,7 @@ def test_training_may_be_left_out():
     ("optimizer.weight_decay=true", "True must be a number."),
     ("optimizer.weight_decay=low", "'low' must be a number."),
     ("data.directory=5", "5 must be text."),
-    ("data.directory=null", "None must be text."),
+    ("data.train_files=[a, b]", "['a', 'b'] must be text."),
     ("training.eval_examples=all", "'all' must be a whole number."),
     ("model.activation=relu", "'relu' must be one of gelu_tanh, gelu_exact."),
     ("model.activation=[]", "[] must be one of gelu_tanh, gelu_exact."),
@@ -234,6 +234,61 @@ def test_numbers_of_yaml_1_1_are_text(text):
 @pytest.mark.parametrize("text", ["on", "no", "2024-01-01", "gs://a/b:c"])
 def test_plain_text_is_text(text):
   assert _load(TEXT, f"data.directory={text}").data.directory == text
+
+
+def test_shards_may_take_the_place_of_a_directory():
+  config = _load(
+    TEXT,
+    "data.directory=null",
+    "data.train_files=gs://bucket/*.tfrecord",
+    "data.heldout_files=gs://bucket/0.tfrecord,gs://bucket/1.tfrecord",
+  )
+  assert config.data.directory is None
+  assert config.data.train_files == "gs://bucket/*.tfrecord"
+  assert config.data.heldout_files == (
+    "gs://bucket/0.tfrecord,gs://bucket/1.tfrecord"
+  )
+
+
+@pytest.mark.parametrize(
+  "settings, message",
+  [
+    (
+      ["data.directory=null"],
+      "data.directory is missing; data.train_files and data.heldout_files may"
+      " take its place.",
+    ),
+    (
+      ["data.train_files=a*"],
+      "data.directory='shards' and data.train_files='a*' are both given; set"
+      " one of them to null.",
+    ),
+    (
+      ["data.heldout_files=b*"],
+      "data.directory='shards' and data.heldout_files='b*' are both given; set"
+      " one of them to null.",
+    ),
+    (
+      ["data.directory=null", "data.train_files=a*"],
+      "data.heldout_files is missing: with data.train_files, evaluation needs"
+      " shards too; name some of the same, which are then not trained on.",
+    ),
+    (
+      ["data.directory=null", "data.heldout_files=b*"],
+      "data.train_files is missing; data.heldout_files needs it.",
+    ),
+    (
+      [
+        *["data.directory=null", "data.train_files=a", "data.heldout_files=b"],
+        "data.vocab_sha256=abc",
+      ],
+      "data.vocab_sha256 goes with data.directory: the shards of"
+      " data.train_files do not say which vocabulary they are made with.",
+    ),
+  ],
+)
+def test_data_are_given_in_exactly_one_way(settings, message):
+  assert _error(TEXT, *settings) == message
 
 
 def test_a_key_given_twice_is_refused():
@@ -550,6 +605,8 @@ def test_to_dict_holds_plain_values_only():
   "setting",
   [
     "data.directory=elsewhere",
+    "data={train_files: a*, heldout_files: b, sequence_length: 17,"
+    " max_predictions: 5, batch_size: 7}",
     "training.steps_per_loop=3",
     "training.eval_interval=3",
     "training.eval_batch_size=3",

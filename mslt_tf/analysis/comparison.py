@@ -84,7 +84,10 @@ def compare(runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def table(comparison: dict[str, Any]) -> str:
-  """Returns the comparison as a text table, a run a row, with a verdict."""
+  """Returns the comparison as a text table, a run a row, with a verdict.
+
+  The verdict is left out where the loss of token frequencies is not known.
+  """
   unigram = comparison["unigram_mlm_loss"]
   rows = [
     [
@@ -126,6 +129,8 @@ def table(comparison: dict[str, Any]) -> str:
     )
     for row in rows
   ]
+  if unigram is None:  # Shards made elsewhere.
+    return "\n".join(lines)
   learnt = [
     name for name, figures in runs.items() if figures["eval_mlm_loss"] < unigram
   ]
@@ -141,10 +146,11 @@ def plot(runs: Sequence[Run], path: str) -> None:
   """Draws held-out MLM loss against time and against steps, as in Figure 4.
 
   Dots mark the ends of stages. The dashed line is the loss of token
-  frequencies alone.
+  frequencies alone, where that is known.
   """
   figure = figure_lib.Figure(figsize=(11, 4.2))
   axes = figure.subplots(1, 2, sharey=True)
+  unigram = runs[0].summary["unigram_mlm_loss"]
   scales = {"wall_seconds": 1 / 60, "step": 1}
   for axis, (key, scale) in zip(axes, scales.items(), strict=True):
     for run in runs:
@@ -157,13 +163,14 @@ def plot(runs: Sequence[Run], path: str) -> None:
         if record["step"] in ends
       ]
       axis.plot(x, y, marker="o", markevery=marks, markersize=4, label=run.name)
-    axis.axhline(
-      runs[0].summary["unigram_mlm_loss"],
-      color="grey",
-      linestyle="--",
-      linewidth=1,
-      label="token frequencies",
-    )
+    if unigram is not None:
+      axis.axhline(
+        unigram,
+        color="grey",
+        linestyle="--",
+        linewidth=1,
+        label="token frequencies",
+      )
     axis.grid(alpha=0.3)
   axes[0].set_xlabel("wall time (minutes)")
   axes[1].set_xlabel("steps")

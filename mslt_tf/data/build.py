@@ -1,15 +1,21 @@
-"""Text files -> a data set: corpus, examples, shards and, last, the manifest.
+"""Text -> a data set, in four steps, each of many tasks.
 
-The same input, settings and seed give the same bytes. This version runs in one
-process and holds the corpus in memory, but not its examples.
+1. Text is read into files of documents, sorted by their keys (`corpus`).
+2. A vocabulary is learnt from a sample of them, unless one is given.
+3. Groups of documents are made into examples in a random order (`shards`).
+4. Ranges of these are the shards.
+
+A task leaves one file, which appears under its name when it is whole. So a
+killed build continues, and any number of processes make the same data set: the
+same input, settings and seed give the same bytes. The manifest is written last.
 """
 
-import contextlib
+import collections
 import dataclasses
-import itertools
+import json
 import os
-import resource
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -17,21 +23,21 @@ from absl import logging
 
 from mslt_tf import errors
 from mslt_tf.data import corpus
+from mslt_tf.data import data_directory
 from mslt_tf.data import documents
-from mslt_tf.data import examples
-from mslt_tf.data import features
+from mslt_tf.data import external_sort
 from mslt_tf.data import manifest
+from mslt_tf.data import processes as processes_lib
 from mslt_tf.data import progress
 from mslt_tf.data import record_index
 from mslt_tf.data import shards
 from mslt_tf.data import vocabulary
 
-VOCAB_FILE = "vocab.txt"
-
 MOST_TOKENS = 1_000_000  # Of a learnt vocabulary.
-_SCRATCH_DIRECTORY = "unfinished"
-_BATCH_SIZE = 256  # of reading
-_EXAMPLES = 0  # What a random generator is for; `shards` has 1 and 2.
+_TEXT_FILE = "text.json"  # Says that step 1 is done, and what it left.
+# Of text for each process: starting one takes as long as reading this much.
+_BYTES_PER_PROCESS = 1 << 25
+SPLITS = ("train", "heldout")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,12 +48,16 @@ class Settings:
   # documents: exactly one of the two is given.
   vocab_path: str | None = None
   vocab_size: int | None = None
+  vocab_sample_bytes: int = 1 << 28  # of text to learn a vocabulary from
   input_format: str = "auto"  # one of `documents.FORMATS`
+  text_field: str = "text"  # of JSON lines
+  min_words: int = 0  # documents with fewer are dropped
+  remove_duplicates: bool = False  # keep one of documents with the same text
   lower_case: bool = True  # and without accents
   sequence_length: int = 128  # tokens of an example
   max_predictions: int = 20  # the most masked tokens of an example
   masked_lm_prob: float = 0.15  # share of the tokens to mask
-  short_sequence_prob: float = 0.1  # see `sentence_pairs.pairs_of_document`
+  short_sequence_prob: float = 0.1  # see `sentence_pairs.plan`
   # How often the training documents are cut into pairs and masked, each time
   # in another way. Held-out ones are once.
   dupe_factor: int = 1
@@ -66,220 +76,317 @@ class Result:
 
 
 def build(
-  input_patterns: Sequence[str], output_directory: str, settings: Settings
+  input_patterns: Sequence[str],
+  output_directory: str,
+  settings: Settings,
+  *,
+  tfds_data_dir: str | None = None,
+  num_processes: int = 1,
 ) -> Result:
-  """Builds a data set, unless it is there already.
+  """Builds a data set, or what is left of it, unless it is there already.
 
   Args:
-    input_patterns: globs of text files.
+    input_patterns: as `documents.find` takes them.
     output_directory: where the data set goes; made if it is not there.
     settings: what it is to be like.
+    tfds_data_dir: where TensorFlow Datasets has its data sets.
+    num_processes: the most processes that work at once.
 
   Raises:
     errors.InputError: a setting out of range, input that cannot be used, or
       another data set in `output_directory`.
+    errors.LostWorkerError: a process died.
   """
-  _check(settings)
+  check(settings)
+  if num_processes < 1:
+    raise errors.InputError(
+      f"num_processes={num_processes} must be at least 1."
+    )
   given_vocabulary = (
     vocabulary.load(settings.vocab_path) if settings.vocab_path else None
   )
-  files = documents.find_files(input_patterns)
-  logging.info("Input files: %d; hashing them ...", len(files))
-  # The contents of the files count, not their places.
-  arguments = dataclasses.asdict(settings)
-  del arguments["vocab_path"]
-  arguments["vocab_sha256"] = given_vocabulary and given_vocabulary.sha256
-  arguments["input_sha256"] = documents.fingerprint(files)
-  existing = _existing_manifest(output_directory, arguments)
+  sources = documents.find(input_patterns, tfds_data_dir=tfds_data_dir)
+  logging.info("Inputs: %d; hashing them ...", len(sources))
+  arguments = arguments_of(settings, given_vocabulary, sources)
+  existing = data_directory.existing_manifest(output_directory, arguments)
   if existing is not None:
     return Result(existing, is_new=False)
-  with _scratch_directory(output_directory) as scratch:
-    text = corpus.read(
-      files,
-      given_vocabulary,
-      vocab_size=settings.vocab_size,
-      input_format=settings.input_format,
-      lower_case=settings.lower_case,
-      heldout_fraction=settings.heldout_fraction,
+  total = sum(map(documents.num_bytes, sources))
+  most_processes = max(1, total // _BYTES_PER_PROCESS)
+  with (
+    data_directory.scratch_directory(output_directory, arguments) as scratch,
+    processes_lib.start(min(num_processes, most_processes)) as processes,
+  ):
+    if not manifest.exists(scratch):
+      description = _Build(settings, scratch, processes).run(
+        sources, given_vocabulary, arguments
+      )
+      manifest.save(description, scratch)
+    data_directory.publish(scratch, output_directory)
+  return Result(manifest.load(output_directory), is_new=True)
+
+
+def arguments_of(
+  settings: Settings,
+  given_vocabulary: vocabulary.Vocabulary | None,
+  sources: Sequence[documents.Source],
+) -> dict:
+  """Returns what a data set is a function of, as the manifest has it."""
+  arguments = dataclasses.asdict(settings)
+  # The contents of the files count, not their places.
+  del arguments["vocab_path"]
+  arguments["vocab_sha256"] = given_vocabulary and given_vocabulary.sha256
+  arguments["input_sha256"] = documents.fingerprint(sources)
+  return arguments
+
+
+class _Build:
+  """The steps of a build, each of which continues where it was left."""
+
+  def __init__(
+    self,
+    settings: Settings,
+    scratch: str,
+    processes: processes_lib.Processes,
+  ):
+    self._settings = settings
+    self._scratch = scratch
+    self._processes = processes
+
+  def run(
+    self,
+    sources: Sequence[documents.Source],
+    given_vocabulary: vocabulary.Vocabulary | None,
+    arguments: dict,
+  ) -> dict:
+    """Makes all files of the data set but the manifest, which it returns."""
+    text, dropped = self._text(sources)
+    split_keys = corpus.split(text.keys, self._settings.heldout_fraction)
+    groups = {name: corpus.groups(text, split_keys[name]) for name in SPLITS}
+    used_vocabulary = given_vocabulary or self._learn(text, groups["train"])
+    vocabulary.save(
+      used_vocabulary, os.path.join(self._scratch, data_directory.VOCAB_FILE)
     )
-    description = {
-      **_write(text, settings, scratch),
-      "num_unknown_tokens": text.num_unknown,
-      "dropped": text.dropped,
-      "arguments": arguments,
+    splits, facts = self._splits(text, groups, used_vocabulary)
+    return describe(
+      self._settings, arguments, used_vocabulary, splits, facts, dropped
+    )
+
+  def _text(
+    self, sources: Sequence[documents.Source]
+  ) -> tuple[corpus.Corpus, collections.Counter[str]]:
+    """Reads the documents; returns them and what was dropped."""
+    path = os.path.join(self._scratch, _TEXT_FILE)
+    if tf.io.gfile.exists(path):
+      with tf.io.gfile.GFile(path) as file:
+        done = json.load(file)
+    else:
+      paths, dropped = corpus.read(
+        sources,
+        self._scratch,
+        processes=self._processes,
+        input_format=self._settings.input_format,
+        text_field=self._settings.text_field,
+        min_words=self._settings.min_words,
+      )
+      done = {"paths": paths, "dropped": dropped}
+      data_directory.write_json(done, path)
+    text = corpus.of_files(done["paths"])
+    check_text(text, sources)
+    return text, collections.Counter(done["dropped"])
+
+  def _learn(
+    self,
+    text: corpus.Corpus,
+    groups: Sequence[external_sort.KeyRange],
+  ) -> vocabulary.Vocabulary:
+    """Learns a vocabulary from a sample of the training documents."""
+    assert self._settings.vocab_size is not None  # No vocabulary was given.
+    path = os.path.join(self._scratch, data_directory.VOCAB_FILE)
+    if tf.io.gfile.exists(path):
+      return vocabulary.load(path)
+    sample = corpus.sample(text, groups, self._settings.vocab_sample_bytes)
+    counts: collections.Counter[str] = collections.Counter()
+    tasks = [
+      corpus.Words(text.paths, keys, self._settings.lower_case)
+      for keys in sample
+    ]
+    for counted in progress.logged(
+      self._processes.map(corpus.count_words, tasks),
+      "Counting words of training documents, a group after another",
+      total=len(tasks),
+    ):
+      counts.update(counted)
+    logging.info(
+      "Learning a vocabulary of %s tokens from %s different words ...",
+      f"{self._settings.vocab_size:,}",
+      f"{len(counts):,}",
+    )
+    return vocabulary.learn(counts, vocab_size=self._settings.vocab_size)
+
+  def _splits(
+    self,
+    text: corpus.Corpus,
+    groups: dict[str, list[external_sort.KeyRange]],
+    used_vocabulary: vocabulary.Vocabulary,
+  ) -> tuple[dict[str, list[dict]], dict[str, dict[str, Any]]]:
+    """Returns the shards of the splits, and the facts about them."""
+    paths = {
+      name: shards.write_examples(
+        name,
+        text,
+        groups[name],
+        shard_settings(
+          self._settings,
+          name,
+          vocab_path=os.path.join(self._scratch, data_directory.VOCAB_FILE),
+          vocab_sha256=used_vocabulary.sha256,
+        ),
+        directory=self._scratch,
+        processes=self._processes,
+      )
+      for name in SPLITS
     }
-    manifest.save(description, scratch)
-    _publish(description, scratch, output_directory)
-  return Result(description, is_new=True)
+    written = {}
+    for name in SPLITS:
+      names = shards.write_shards(
+        name,
+        paths[name],
+        num_shards(self._settings, name),
+        directory=self._scratch,
+        processes=self._processes,
+      )
+      written[name] = [
+        shards.describe(os.path.join(self._scratch, file_name))
+        for file_name in names
+      ]
+    facts = {
+      name: shards.total(
+        external_sort.SortedFile(path).facts() for path in paths[name]
+      )
+      for name in SPLITS
+    }
+    return written, facts
 
 
-def _write(text: corpus.Corpus, settings: Settings, directory: str) -> dict:
-  """Writes vocabulary and shards; returns their part of the manifest."""
-  vocabulary.save(text.vocabulary, os.path.join(directory, VOCAB_FILE))
-  recipe = examples.Recipe(
-    vocabulary=text.vocabulary,
+def check_text(
+  text: corpus.Corpus, sources: Sequence[documents.Source]
+) -> None:
+  """Raises `errors.InputError` if there is none."""
+  if not len(text.keys):
+    names = sources[0].name + (
+      f" and {len(sources) - 1} more" if sources[1:] else ""
+    )
+    raise errors.InputError(f"input {names} holds no text.")
+
+
+def num_shards(settings: Settings, split: str) -> int:
+  """Returns how many shards a split has."""
+  return settings.num_shards if split == "train" else 1
+
+
+def shard_settings(
+  settings: Settings, split: str, *, vocab_path: str, vocab_sha256: str
+) -> shards.Settings:
+  """Returns how the examples of a split are made."""
+  return shards.Settings(
+    vocab_path=vocab_path,
+    vocab_sha256=vocab_sha256,
+    lower_case=settings.lower_case,
     sequence_length=settings.sequence_length,
     max_predictions=settings.max_predictions,
     masked_lm_prob=settings.masked_lm_prob,
     short_sequence_prob=settings.short_sequence_prob,
     whole_word_masking=settings.whole_word_masking,
+    remove_duplicates=settings.remove_duplicates,
+    num_dupes=settings.dupe_factor if split == "train" else 1,
+    seed=(settings.seed, SPLITS.index(split)),
   )
-  splits = {}
-  for index, (name, split_documents, num_shards, num_dupes) in enumerate(
-    (
-      ("train", text.train, settings.num_shards, settings.dupe_factor),
-      ("heldout", text.heldout, 1, 1),
-    )
-  ):
-    seed = (settings.seed, index)
-    written = shards.write(
-      name,
-      _examples(name, split_documents, recipe, num_dupes=num_dupes, seed=seed),
-      directory=directory,
-      num_shards=num_shards,
-      seed=seed,
-    )
-    splits[name] = {
-      "num_documents": len(split_documents),
-      "num_sentences": split_documents.num_sentences,
-      "num_tokens": len(split_documents.tokens),
-      "num_examples": sum(shard["num_examples"] for shard in written),
-      "shards": written,
-    }
+
+
+def describe(
+  settings: Settings,
+  arguments: dict,
+  used_vocabulary: vocabulary.Vocabulary,
+  splits: dict[str, list[dict]],
+  facts: dict[str, dict[str, Any]],
+  dropped: Mapping[str, int],
+) -> dict:
+  """Returns the manifest of a data set.
+
+  Args:
+    settings: what it is like.
+    arguments: what it is a function of.
+    used_vocabulary: its vocabulary.
+    splits: the entries of the shards of each split.
+    facts: of each split, as `shards.total` returns them.
+    dropped: what reading has dropped.
+  """
+  dropped = collections.Counter(dropped)
+  for name in ("duplicate_documents", "empty_documents", "empty_sentences"):
+    dropped[name] += sum(int(facts[split][name]) for split in SPLITS)
+  unknown_id = used_vocabulary.ids[vocabulary.UNKNOWN]
   return {
     "format_version": manifest.FORMAT_VERSION,
     "sequence_length": settings.sequence_length,
     "max_predictions": settings.max_predictions,
     "lower_case": settings.lower_case,
     "vocab": {
-      "file": VOCAB_FILE,
-      "size": len(text.vocabulary),
-      "sha256": text.vocabulary.sha256,
+      "file": data_directory.VOCAB_FILE,
+      "size": len(used_vocabulary),
+      "sha256": used_vocabulary.sha256,
     },
     "records_per_block": record_index.RECORDS_PER_BLOCK,
     "unigram_mlm_loss": _unigram_mlm_loss(
-      [
-        os.path.join(directory, shard["file"])
-        for shard in splits["heldout"]["shards"]
-      ],
-      training_tokens=text.train.tokens,
-      recipe=recipe,
+      facts["train"]["token_counts"], facts["heldout"]["prediction_counts"]
     ),
-    "splits": splits,
+    "splits": {
+      name: {
+        **{
+          field: int(facts[name][field])
+          for field in (
+            "num_documents",
+            "num_sentences",
+            "num_tokens",
+            "num_groups",
+          )
+        },
+        "num_examples": sum(each["num_examples"] for each in splits[name]),
+        "shards": splits[name],
+      }
+      for name in SPLITS
+    },
+    "num_unknown_tokens": sum(
+      int(facts[name]["token_counts"][unknown_id]) for name in SPLITS
+    ),
+    "dropped": dict(sorted(dropped.items())),
+    "arguments": arguments,
   }
 
 
-def _examples(
-  name: str,
-  tokenized: corpus.TokenizedDocuments,
-  recipe: examples.Recipe,
-  *,
-  num_dupes: int,
-  seed: tuple[int, ...],
-) -> Iterator[bytes]:
-  places = itertools.product(range(num_dupes), range(len(tokenized)))
-  for dupe, index in progress.logged(
-    places,
-    f"Making {name} examples, document by document",
-    total=num_dupes * len(tokenized),
-  ):
-    # A generator for each document, so that documents can be worked on in any
-    # order or process.
-    rng = np.random.default_rng([*seed, _EXAMPLES, dupe, index])
-    yield from examples.of_document(tokenized, index, recipe, rng=rng)
-
-
 def _unigram_mlm_loss(
-  shard_paths: Sequence[str],
-  *,
-  training_tokens: np.ndarray,
-  recipe: examples.Recipe,
+  training_tokens: np.ndarray, heldout_predictions: np.ndarray
 ) -> float:
   """Returns the loss of a model that knows the token frequencies and no more.
 
   They are those of the training text, with one added to each, so that no token
-  is impossible. Mean over the predictions of the shards, in nats.
+  is impossible. Mean over the held-out predictions, in nats.
+
+  Args:
+    training_tokens: [V] how often each token occurs in the text.
+    heldout_predictions: [V] how often each token is to be predicted.
   """
-  counts = np.bincount(training_tokens, minlength=len(recipe.vocabulary)) + 1
+  counts = training_tokens + 1
   losses = -np.log(counts / counts.sum())  # [V]
-  loss_sum = 0.0
-  num_predictions = 0
-  dataset = tf.data.TFRecordDataset(shard_paths)
-  for serialized in dataset.batch(_BATCH_SIZE):
-    batch = features.parse_batch(
-      serialized,
-      sequence_length=recipe.sequence_length,
-      max_predictions=recipe.max_predictions,
-    )
-    is_prediction = batch[features.MASKED_LM_WEIGHTS].numpy() > 0
-    ids = batch[features.MASKED_LM_IDS].numpy()[is_prediction]
-    loss_sum += losses[ids].sum()
-    num_predictions += len(ids)
-  return float(loss_sum / num_predictions)
+  return float((losses * heldout_predictions).sum() / heldout_predictions.sum())
 
 
-@contextlib.contextmanager
-def _scratch_directory(output_directory: str) -> Iterator[str]:
-  """Makes a directory for what is unfinished; a failure leaves none."""
-  scratch = os.path.join(output_directory, _SCRATCH_DIRECTORY)
-  try:
-    if tf.io.gfile.exists(scratch):
-      tf.io.gfile.rmtree(scratch)
-    tf.io.gfile.makedirs(scratch)
-  except tf.errors.OpError as error:
-    raise errors.InputError(
-      f"output_dir={output_directory!r} cannot be written: {error.message}"
-    ) from error
-  try:
-    yield scratch
-  except BaseException as error:
-    tf.io.gfile.rmtree(scratch)
-    if isinstance(error, tf.errors.OpError | OSError):
-      reason = str(error).splitlines()[0]
-      raise errors.InputError(
-        f"output_dir={output_directory!r} cannot be written: {reason}"
-      ) from error
-    raise
+def check(settings: Settings) -> None:
+  """Checks settings.
 
-
-def _existing_manifest(output_directory: str, arguments: dict) -> dict | None:
-  """Returns the manifest that is there, which must be of these arguments."""
-  if not manifest.exists(output_directory):
-    return None
-  manifest.open_data(output_directory)
-  description = manifest.load(output_directory)
-  existing = description.get("arguments")
-  existing = existing if isinstance(existing, dict) else {}
-  for name, value in arguments.items():
-    if existing.get(name) != value:
-      raise errors.InputError(
-        f"{name}={value}, but {output_directory!r} already holds data built"
-        f" with {name}={existing.get(name)}; choose another directory."
-      )
-  return description
-
-
-def _publish(description: dict, scratch: str, output_directory: str) -> None:
-  """Moves the files of a data set out of `scratch`, the manifest last."""
-  shard_files = [
-    shard["file"]
-    for split in description["splits"].values()
-    for shard in split["shards"]
-  ]
-  index_files = map(record_index.path_of, shard_files)
-  for name in (*shard_files, *index_files, VOCAB_FILE, manifest.FILE):
-    tf.io.gfile.rename(
-      os.path.join(scratch, name),
-      os.path.join(output_directory, name),
-      overwrite=True,
-    )
-  tf.io.gfile.rmtree(scratch)
-
-
-def _check(settings: Settings) -> None:
-  # TensorFlow and Python have files of their own open.
-  open_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-  most_shards = max(open_files - 100, 1)
+  Raises:
+    errors.InputError: one is out of range.
+  """
   if (settings.vocab_path is None) == (settings.vocab_size is None):
     raise errors.InputError(
       f"vocab={settings.vocab_path} and vocab_size={settings.vocab_size}:"
@@ -306,13 +413,19 @@ def _check(settings: Settings) -> None:
     ("dupe_factor", "at least 1", settings.dupe_factor >= 1),
     (
       "num_shards",
-      f"between 1 and {most_shards}, for files that may be open at once",
-      1 <= settings.num_shards <= most_shards,
+      "between 1 and 99999",
+      1 <= settings.num_shards <= 99999,
     ),
     (
       "vocab_size",
       f"at most {MOST_TOKENS}",
       settings.vocab_size is None or settings.vocab_size <= MOST_TOKENS,
+    ),
+    ("min_words", "at least 0", settings.min_words >= 0),
+    (
+      "vocab_sample_bytes",
+      "at least 1",
+      settings.vocab_sample_bytes >= 1,
     ),
     ("seed", "0 to 2**63 - 1", 0 <= settings.seed < 2**63),
   ):

@@ -1,224 +1,348 @@
-"""Text files -> the tokenized corpus, in training and held-out documents.
+"""Text -> files of documents in a random order, and what is made of which.
 
-The text of a document decides whether it is held out, not its place or a seed.
-The corpus is held in memory as flat int32 arrays, and while it is made, its
-text is too.
+A document's key is a hash of its text. Documents are sorted by it
+(`external_sort`), which is a random order, and everything that follows is a
+function of the set of documents and a seed: not of the files, their order, or
+how many processes read them.
+
+Documents with the lowest keys are held out. The others, and these, are cut into
+groups of consecutive keys. A group is what one task holds in memory to make
+examples of, and where it finds random next sentences: thus a random sample of
+the corpus.
 """
 
+import collections
 import dataclasses
 import hashlib
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
+import tensorflow as tf
 from absl import logging
 
 from mslt_tf import errors
 from mslt_tf.data import documents
+from mslt_tf.data import external_sort
+from mslt_tf.data import processes as processes_lib
 from mslt_tf.data import progress
 from mslt_tf.data import vocabulary
 
-_MIN_DOCUMENTS = 2  # of a split: a random next comes from another document.
-_HASH_BITS = 64
+MIN_DOCUMENTS = 2  # of a split: a random next comes from another document.
 
+# Of the text of a group.
+_GROUP_BYTES = 1 << 23
+_GROUP_DOCUMENTS = 64  # Fewer are no sample, unless they are large.
+_MOST_GROUP_BYTES = 1 << 26
+# A chunk is what one task reads.
+CHUNK_BYTES = 1 << 23
+_LEAST_CHUNK_BYTES = 1 << 20
+_CHUNKS = 64  # wanted at least, so that all processes have some
 
-class TokenizedDocuments(Sequence):
-  """Documents of sentences of ids, one flat array behind them.
-
-  A document is a sequence of sentences, a sentence an int32 array of ids.
-  Empty sentences and documents are left out and counted.
-  """
-
-  def __init__(self, tokenized_documents: Iterable[Sequence[np.ndarray]]):
-    arrays = []
-    lengths: list[int] = []
-    document_ends = [0]
-    self.num_empty = 0
-    self.num_empty_sentences = 0
-    for sentences in tokenized_documents:
-      kept = [ids for ids in sentences if len(ids)]
-      self.num_empty_sentences += len(sentences) - len(kept)
-      if not kept:
-        self.num_empty += 1
-        continue
-      arrays.append(np.concatenate(kept))
-      lengths.extend(len(ids) for ids in kept)
-      document_ends.append(len(lengths))
-    self.tokens = np.concatenate([np.zeros(0, np.int32), *arrays])
-    self.num_sentences = len(lengths)
-    self._sentence_ends = np.cumsum([0, *lengths])
-    self._document_ends = document_ends
-
-  def __len__(self) -> int:
-    return len(self._document_ends) - 1
-
-  def __getitem__(self, index):
-    start = self._document_ends[index]
-    end = self._document_ends[index + 1]
-    return _Document(self.tokens, self._sentence_ends[start : end + 1])
-
-
-class _Document(Sequence):
-  """A document whose sentences are cut out when asked for."""
-
-  def __init__(self, tokens: np.ndarray, ends: np.ndarray):
-    self._tokens = tokens
-    self._ends = ends
-
-  def __len__(self) -> int:
-    return len(self._ends) - 1
-
-  def __getitem__(self, index):
-    if isinstance(index, slice):
-      return [self[place] for place in range(*index.indices(len(self)))]
-    return self._tokens[self._ends[index] : self._ends[index + 1]]
+KEY_BYTES = 8
 
 
 @dataclasses.dataclass(frozen=True)
 class Corpus:
-  """The tokenized input."""
+  """Documents on disk; made by `read` or by `of_files`."""
 
-  vocabulary: vocabulary.Vocabulary
-  train: TokenizedDocuments
-  heldout: TokenizedDocuments
-  num_undecodable: int  # places where bytes were no UTF-8
+  paths: tuple[str, ...]  # sorted files
+  keys: np.ndarray  # uint64, ascending, each once: the index of documents
+  num_bytes: np.ndarray  # [external_sort.NUM_BUCKETS] of text
 
-  @property
-  def num_unknown(self) -> int:
-    """The number of tokens that are [UNK]."""
-    unknown_id = self.vocabulary.ids[vocabulary.UNKNOWN]
-    return sum(
-      int((split.tokens == unknown_id).sum())
-      for split in (self.train, self.heldout)
-    )
 
-  @property
-  def dropped(self) -> dict[str, int]:
-    """How much of the input is not in the corpus as it was written."""
-    return {
-      "empty_documents": self.train.num_empty + self.heldout.num_empty,
-      "empty_sentences": (
-        self.train.num_empty_sentences + self.heldout.num_empty_sentences
-      ),
-      "undecodable_places": self.num_undecodable,
-    }
+@dataclasses.dataclass(frozen=True)
+class _Task:
+  chunks: tuple[documents.Chunk, ...]
+  path: str
+  min_words: int
 
 
 def read(
-  files: Sequence[str],
-  given_vocabulary: vocabulary.Vocabulary | None,
+  sources: Sequence[documents.Source],
+  directory: str,
   *,
-  vocab_size: int | None,
+  processes: processes_lib.Processes,
   input_format: str,
-  lower_case: bool,
-  heldout_fraction: float,
-) -> Corpus:
-  """Reads, splits and tokenizes.
+  text_field: str,
+  min_words: int,
+) -> tuple[list[str], collections.Counter[str]]:
+  """Reads documents into sorted files, those that are not there yet.
 
   Args:
-    files: text files.
-    given_vocabulary: the vocabulary, or None.
-    vocab_size: where none is given, the size of the one to learn from the
-      training documents.
+    sources: what `documents.find` returned.
+    directory: where the files go.
+    processes: what parses the text.
     input_format: one of `documents.FORMATS`.
-    lower_case: whether the tokenizer lower-cases and strips accents.
-    heldout_fraction: expected share of documents that are held out.
+    text_field: of JSON lines.
+    min_words: documents with fewer are dropped.
+
+  Returns:
+    The paths, and how much was dropped of what.
 
   Raises:
-    errors.InputError: files that cannot be read, or too little in them.
+    errors.InputError: a source that cannot be read.
   """
-  texts = list(
-    progress.logged(
-      documents.read(files, input_format=input_format), "Reading documents"
-    )
-  )
-  if not texts:
-    names = files[0] + (f" and {len(files) - 1} more" if files[1:] else "")
-    raise errors.InputError(f"input {names} holds no text.")
-  train, heldout = split(texts, heldout_fraction)
-  if given_vocabulary is None:
-    assert vocab_size is not None  # One of the two is given.
-    used_vocabulary = _learn(train, vocab_size, lower_case=lower_case)
-  else:
-    used_vocabulary = given_vocabulary
-  tokenizer = vocabulary.make_tokenizer(used_vocabulary, lower_case=lower_case)
-  tokenized = {}
-  for name, side in (("training", train), ("held-out", heldout)):
-    tokenized[name] = TokenizedDocuments(
-      vocabulary.tokenize(tokenizer, text.sentences)
-      for text in progress.logged(
-        side, f"Tokenizing {name} documents", total=len(side)
+  total = sum(map(documents.num_bytes, sources))
+  chunk_bytes = min(max(total // _CHUNKS, _LEAST_CHUNK_BYTES), CHUNK_BYTES)
+  paths = []
+  formats: collections.Counter[str] = collections.Counter()
+
+  def tasks_of(unit: tuple[int, list[documents.Source]]) -> Iterator[_Task]:
+    unit_index, unit_sources = unit
+    bundles = _bundles(unit_sources, chunk_bytes, input_format, text_field)
+    for index, chunks in enumerate(bundles):
+      path = os.path.join(directory, f"text-{unit_index:06d}-{index:06d}")
+      yield _Task(tuple(chunks), path, min_words)
+
+  def tasks_left() -> Iterator[_Task]:
+    units = enumerate(_units(sources, chunk_bytes))
+    for task in processes.read_ahead(tasks_of, units):
+      paths.append(task.path)
+      formats.update(
+        {chunk.source: chunk.input_format for chunk in task.chunks}.values()
       )
+      if not tf.io.gfile.exists(task.path):
+        yield task
+
+  for _ in progress.logged(
+    processes.map(_read_chunks, tasks_left()), "Reading text, chunk by chunk"
+  ):
+    pass
+  if input_format == "auto":
+    # A wrong guess would spoil the sentence pairs without a sign.
+    logging.info(
+      "Chunks read as %s (--input_format).",
+      ", ".join(
+        f"{name}: {number}" for name, number in sorted(formats.items())
+      ),
     )
-    if len(tokenized[name]) < _MIN_DOCUMENTS:
-      raise errors.InputError(
-        f"only {len(tokenized[name])} {name} documents have tokens, and"
-        f" {_MIN_DOCUMENTS} are needed; is the vocabulary one of this text?"
-      )
-  return Corpus(
-    used_vocabulary,
-    train=tokenized["training"],
-    heldout=tokenized["held-out"],
-    num_undecodable=sum(text.num_undecodable for text in texts),
-  )
+  dropped: collections.Counter[str] = collections.Counter()
+  for file in external_sort.open_all(sorted(paths)):
+    dropped.update(file.facts())
+  return sorted(paths), dropped
+
+
+def _units(
+  sources: Iterable[documents.Source], least_bytes: int
+) -> Iterator[list[documents.Source]]:
+  """Yields the sources, small ones together."""
+  unit = []
+  num_bytes = 0
+  for source in sources:
+    unit.append(source)
+    num_bytes += documents.num_bytes(source)
+    if num_bytes >= least_bytes:
+      yield unit
+      unit = []
+      num_bytes = 0
+  if unit:
+    yield unit
+
+
+def _bundles(
+  sources: Iterable[documents.Source],
+  chunk_bytes: int,
+  input_format: str,
+  text_field: str,
+) -> Iterator[list[documents.Chunk]]:
+  """Yields the chunks of sources, small ones together."""
+  bundle = []
+  num_bytes = 0
+  for source in sources:
+    for chunk in documents.chunks(
+      source,
+      input_format=input_format,
+      text_field=text_field,
+      chunk_bytes=chunk_bytes,
+    ):
+      bundle.append(chunk)
+      num_bytes += len(chunk.content)
+      if num_bytes >= chunk_bytes or not chunk.content:
+        yield bundle
+        bundle = []
+        num_bytes = 0
+  if bundle:
+    yield bundle
+
+
+def _read_chunks(task: _Task) -> None:
+  parsed: list[bytes] = []
+  dropped: collections.Counter[str] = collections.Counter()
+  all_keys = [np.zeros(0, np.uint64)]
+  for chunk in task.chunks:
+    some_keys, texts_of_chunk, dropped_there = parse(chunk, task.min_words)
+    all_keys.append(some_keys)
+    parsed += texts_of_chunk
+    dropped.update(dropped_there)
+  keys = np.concatenate(all_keys)
+  order = np.argsort(keys, kind="stable")
+  lengths = np.array([len(text) for text in parsed], np.int64)
+  with external_sort.Writer(task.path) as writer:
+    writer.add(b"".join(parsed[index] for index in order), lengths[order])
+    writer.finish(keys[order], dropped)
+
+
+def parse(
+  chunk: documents.Chunk, min_words: int
+) -> tuple[np.ndarray, list[bytes], collections.Counter[str]]:
+  """Returns the keys and texts of documents, and how much of what was dropped.
+
+  Args:
+    chunk: of a source.
+    min_words: documents with fewer are dropped.
+  """
+  parsed = documents.parse(chunk)
+  dropped = collections.Counter(parsed.dropped)
+  found = []
+  for sentences in parsed.documents:
+    if _num_words(sentences, min_words) >= min_words:
+      found.append("\n".join(sentences).encode())
+    else:
+      dropped["short_documents"] += 1
+  keys = np.array([key_of(text) for text in found], np.uint64)
+  return keys, found, dropped
+
+
+def key_of(text: bytes) -> int:
+  """Returns the key of a document: 64 bits of the SHA-256 of its text."""
+  return int.from_bytes(hashlib.sha256(text).digest()[:KEY_BYTES], "big")
+
+
+def _num_words(sentences: Sequence[str], most: int) -> int:
+  """Counts words, which have blanks between them, to `most` or a bit more."""
+  number = 0
+  for sentence in sentences:
+    if number >= most:
+      break
+    number += len(sentence.split())
+  return number
+
+
+def of_files(paths: Sequence[str]) -> Corpus:
+  """Returns the corpus that sorted files hold, with its index."""
+  num_bytes = np.zeros(external_sort.NUM_BUCKETS, np.int64)
+  keys = np.zeros(0, np.uint64)
+  found = []
+  for file in external_sort.open_all(paths):
+    file_keys, ends, _ = file.entries()
+    lengths = np.diff(ends.astype(np.int64), prepend=0)
+    num_bytes += external_sort.bucket_counts(file_keys, lengths)
+    found.append(file_keys)
+  keys = np.unique(np.concatenate([keys, *found]))
+  return Corpus(tuple(paths), keys, num_bytes)
 
 
 def split(
-  texts: Sequence[documents.Document], heldout_fraction: float
-) -> tuple[list[documents.Document], list[documents.Document]]:
-  """Returns the training and the held-out documents, in their order.
+  keys: np.ndarray, heldout_fraction: float
+) -> dict[str, external_sort.KeyRange]:
+  """Returns the keys of the training and of the held-out documents.
 
-  A document is held out if the hash of its text is among the lowest, so all
-  copies of a document are on one side. Each side has at least two different
-  documents.
+  The lowest keys are held out, so all copies of a document are on one side.
+  Each side has at least two different documents.
+
+  Args:
+    keys: [documents] of the corpus, ascending and different.
+    heldout_fraction: expected share of documents that are held out.
 
   Raises:
     errors.InputError: there are fewer than four different documents.
   """
-  digests = [_digest(text) for text in texts]
-  distinct = sorted(set(digests))
-  if len(distinct) < 2 * _MIN_DOCUMENTS:
+  if len(keys) < 2 * MIN_DOCUMENTS:
     raise errors.InputError(
-      f"the input has {len(distinct)} different documents, but training and"
-      f" held-out data need {_MIN_DOCUMENTS} each; give more files, or with"
+      f"the input has {len(keys)} different documents, but training and"
+      f" held-out data need {MIN_DOCUMENTS} each; give more files, or with"
       " --input_format=sentences put blank lines between documents."
     )
-  limit = heldout_fraction * 2**_HASH_BITS
-  num_heldout = sum(digest < limit for digest in distinct)
-  num_heldout = min(
-    max(num_heldout, _MIN_DOCUMENTS), len(distinct) - _MIN_DOCUMENTS
-  )
-  cut = distinct[num_heldout]
-  pairs = list(zip(digests, texts, strict=True))
-  return (
-    [text for digest, text in pairs if digest >= cut],
-    [text for digest, text in pairs if digest < cut],
+  limit = np.uint64(heldout_fraction * 2**64)
+  num_heldout = int(np.searchsorted(keys, limit))
+  num_heldout = min(max(num_heldout, MIN_DOCUMENTS), len(keys) - MIN_DOCUMENTS)
+  cut = int(keys[num_heldout])
+  return {
+    "train": external_sort.KeyRange(cut, external_sort.KEY_END),
+    "heldout": external_sort.KeyRange(0, cut),
+  }
+
+
+def groups(
+  corpus: Corpus, keys: external_sort.KeyRange
+) -> list[external_sort.KeyRange]:
+  """Returns the groups that the documents of a split are cut into.
+
+  Args:
+    corpus: the documents.
+    keys: of the split.
+  """
+  is_own = corpus.keys >= np.uint64(keys.start)
+  if keys.end < external_sort.KEY_END:
+    is_own &= corpus.keys < np.uint64(keys.end)
+  num_documents = external_sort.bucket_counts(corpus.keys[is_own])
+  # Where the split begins within a bucket, its text is counted as a whole.
+  num_bytes = np.where(num_documents > 0, corpus.num_bytes, 0)
+  buckets = external_sort.ALL_KEYS.split(len(num_documents))
+  cuts = [keys.start]
+  documents_left, bytes_left = num_documents.sum(), num_bytes.sum()
+  in_group = bytes_in_group = 0
+  for bucket in np.flatnonzero(num_documents):
+    in_group += num_documents[bucket]
+    bytes_in_group += num_bytes[bucket]
+    documents_left -= num_documents[bucket]
+    bytes_left -= num_bytes[bucket]
+    if _is_group(in_group, bytes_in_group) and _is_group(
+      documents_left, bytes_left
+    ):
+      cuts.append(buckets[bucket].end)
+      in_group = bytes_in_group = 0
+  return [
+    external_sort.KeyRange(start, end)
+    for start, end in zip(cuts, [*cuts[1:], keys.end], strict=True)
+  ]
+
+
+def _is_group(num_documents: int, num_bytes: int) -> bool:
+  """Says whether this is enough for a group."""
+  return bool(
+    (num_documents >= _GROUP_DOCUMENTS and num_bytes >= _GROUP_BYTES)
+    or (num_documents >= MIN_DOCUMENTS and num_bytes >= _MOST_GROUP_BYTES)
   )
 
 
-def _digest(text: documents.Document) -> int:
-  """Returns a hash of the sentences, uniform in 0 .. 2 ** _HASH_BITS - 1."""
-  content = "\n".join(text.sentences).encode()
-  return int.from_bytes(
-    hashlib.sha256(content).digest()[: _HASH_BITS // 8], "big"
+def texts(
+  files: Iterable[external_sort.SortedFile], keys: external_sort.KeyRange
+) -> list[bytes]:
+  """Returns a range of documents in their order, each a line a sentence."""
+  return [bytes(record) for record in external_sort.read(files, keys)[1]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Words:
+  """A task: the words of a range of documents."""
+
+  text_paths: tuple[str, ...]
+  keys: external_sort.KeyRange
+  lower_case: bool
+
+
+def count_words(task: Words) -> collections.Counter[str]:
+  """Returns how often each word occurs."""
+  found = texts(external_sort.open_all(task.text_paths), task.keys)
+  return vocabulary.count_words(
+    (sentence for text in found for sentence in text.split(b"\n")),
+    lower_case=task.lower_case,
   )
 
 
-def _learn(
-  texts: Sequence[documents.Document], vocab_size: int, *, lower_case: bool
-) -> vocabulary.Vocabulary:
-  counts = vocabulary.count_words(
-    (
-      sentence
-      for text in progress.logged(
-        texts, "Counting words of training documents", total=len(texts)
-      )
-      for sentence in text.sentences
-    ),
-    lower_case=lower_case,
-  )
-  logging.info(
-    "Learning a vocabulary of %s tokens from %s different words ...",
-    f"{vocab_size:,}",
-    f"{len(counts):,}",
-  )
-  return vocabulary.learn(counts, vocab_size=vocab_size)
+def sample(
+  corpus: Corpus,
+  groups_of_split: Sequence[external_sort.KeyRange],
+  num_bytes: int,
+) -> list[external_sort.KeyRange]:
+  """Returns the first groups that have `num_bytes` of text together."""
+  chosen = []
+  for keys in groups_of_split:
+    if num_bytes <= 0:
+      break
+    chosen.append(keys)
+    first, last = keys.start >> 48, (keys.end - 1) >> 48
+    num_bytes -= int(corpus.num_bytes[first : last + 1].sum())
+  return chosen

@@ -1,7 +1,7 @@
-"""Tokenized documents -> serialized pre-training examples."""
+"""Tokenized documents -> pre-training examples, many at a time."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -23,42 +23,64 @@ class Recipe:
   whole_word_masking: bool
 
 
-def of_document(
-  documents: Sequence[sentence_pairs.TokenizedDocument],
-  document_index: int,
+def of_documents(
+  documents: sentence_pairs.TokenizedDocuments,
   recipe: Recipe,
   *,
+  num_dupes: int,
   rng: np.random.Generator,
-) -> Iterator[bytes]:
-  """Yields the examples that start in one document, in its order.
+  batch_size: int = 4096,
+) -> Iterator[features.Examples]:
+  """Yields all examples of the documents in a random order, in batches.
 
   Args:
-    documents: where a random next segment comes from.
-    document_index: which of `documents` to make examples of.
+    documents: at least two.
     recipe: how.
+    num_dupes: how often the documents are cut into pairs and masked, each time
+      in another way.
     rng: the source of every choice.
+    batch_size: the most examples at a time. Memory holds one batch, and of all
+      others where their tokens stand.
+
+  Raises:
+    errors.InputError: fewer than two documents.
   """
-  pairs = sentence_pairs.pairs_of_document(
-    documents,
-    document_index,
-    sequence_length=recipe.sequence_length,
-    short_sequence_prob=recipe.short_sequence_prob,
-    rng=rng,
+  pairs = sentence_pairs.Pairs.concatenate(
+    [
+      sentence_pairs.plan(
+        documents,
+        sequence_length=recipe.sequence_length,
+        short_sequence_prob=recipe.short_sequence_prob,
+        rng=rng,
+      )
+      for _ in range(num_dupes)
+    ]
   )
-  for pair in pairs:
-    yield _example(pair, recipe, rng)
+  order = rng.permutation(len(pairs))
+  for start in range(0, len(pairs), batch_size):
+    yield _of_pairs(
+      documents, pairs[order[start : start + batch_size]], recipe, rng
+    )
 
 
-def _example(
-  pair: sentence_pairs.Pair, recipe: Recipe, rng: np.random.Generator
-) -> bytes:
+def _of_pairs(
+  documents: sentence_pairs.TokenizedDocuments,
+  pairs: sentence_pairs.Pairs,
+  recipe: Recipe,
+  rng: np.random.Generator,
+) -> features.Examples:
   ids = recipe.vocabulary.ids
   cls_id, sep_id = ids[vocabulary.CLS], ids[vocabulary.SEP]
-  input_ids, segment_ids = sentence_pairs.join(
-    pair, cls_id=cls_id, sep_id=sep_id
+  rows = sentence_pairs.join(
+    documents,
+    pairs,
+    sequence_length=recipe.sequence_length,
+    cls_id=cls_id,
+    sep_id=sep_id,
   )
   masked = masking.mask(
-    input_ids,
+    rows.input_ids,
+    rows.num_tokens,
     special_ids=(cls_id, sep_id),
     mask_id=ids[vocabulary.MASK],
     vocab_size=len(recipe.vocabulary),
@@ -69,12 +91,12 @@ def _example(
       recipe.vocabulary.is_continuation if recipe.whole_word_masking else None
     ),
   )
-  return features.to_example(
-    masked.input_ids,
-    segment_ids,
+  return features.Examples(
+    input_ids=masked.input_ids,
+    num_tokens=rows.num_tokens,
+    second_start=rows.second_start,
     masked_lm_positions=masked.positions,
     masked_lm_ids=masked.ids,
-    is_random_next=pair.is_random_next,
-    sequence_length=recipe.sequence_length,
-    max_predictions=recipe.max_predictions,
+    num_predictions=masked.num_predictions,
+    is_random_next=pairs.is_random_next,
   )

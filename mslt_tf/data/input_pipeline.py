@@ -31,6 +31,7 @@ import numpy as np
 import tensorflow as tf
 
 from mslt_tf import errors
+from mslt_tf.data import example_checks
 from mslt_tf.data import features
 from mslt_tf.data import manifest
 from mslt_tf.data import record_index
@@ -38,6 +39,10 @@ from mslt_tf.data import record_index
 # The order depends on these two.
 NUM_LANES = 64
 _BLOCKS_PER_WINDOW = 4
+
+# What a malformed example raises. TensorFlow quotes one that is no message at
+# all, whose bytes are no text.
+MALFORMED = (tf.errors.InvalidArgumentError, UnicodeDecodeError)
 
 # Reads under way at once: a bucket takes its time to answer. A power of 2.
 _NUM_READERS = 16
@@ -59,7 +64,7 @@ def train_batches(
   """Returns a worker's share of the training batches from `first_batch` on.
 
   Args:
-    data: what `manifest.open_data` returned.
+    data: as `manifest.open_data` or `existing_shards.open_files` gave it.
     batch_size: B, of all workers together.
     seed: of the order.
     first_batch: index of the first batch, 0 at the beginning of training.
@@ -71,7 +76,8 @@ def train_batches(
     An endless dataset of parts of B / (num_workers num_parts) examples, as
     `features.parse_batch` gives them. A damaged record raises
     `tf.errors.DataLossError`, which does not say in which file:
-    `find_damage` does.
+    `find_damage` does. A malformed example raises one of `MALFORMED`, and
+    `find_malformed` finds it.
 
   Raises:
     errors.InputError: a number out of range, or a batch that cannot be shared
@@ -120,7 +126,7 @@ def heldout_batches(
   """Returns a worker's share of the held-out examples, in file order.
 
   Args:
-    data: what `manifest.open_data` returned.
+    data: as `manifest.open_data` or `existing_shards.open_files` gave it.
     batch_size: B, of all workers together.
     max_examples: how many examples there are at most.
     num_workers: how many workers share the examples.
@@ -156,14 +162,8 @@ def heldout_batches(
       num_parallel_calls=_NUM_READERS,
       deterministic=True,
     )
-  empty = features.to_example(
-    [],
-    [],
-    masked_lm_positions=[],
-    masked_lm_ids=[],
-    is_random_next=False,
-    sequence_length=data.sequence_length,
-    max_predictions=data.max_predictions,
+  empty = features.empty_example(
+    data.sequence_length, data.max_predictions, naming=data.naming
   )
   share = part_size * num_parts * -(-num_examples // batch_size)
   padding = tf.data.Dataset.from_tensors(empty).repeat(share - (end - begin))
@@ -186,6 +186,33 @@ def find_damage(data: manifest.Data) -> str | None:
       )
       if not np.array_equal(index.offsets, shard.index.offsets):
         return record_index.path_of(shard.path)
+  return None
+
+
+def find_malformed(data: manifest.Data) -> str | None:
+  """Reads every example; says which is the first malformed one and why."""
+  for split in (data.train, data.heldout):
+    for shard in split.shards:
+      records = tf.data.TFRecordDataset(shard.path).batch(
+        data.records_per_block
+      )
+      for first, batch in records.enumerate():
+        try:
+          _parse(batch, data)
+        except MALFORMED:
+          for number, serialized in enumerate(
+            batch.numpy(), start=int(first) * data.records_per_block + 1
+          ):
+            try:
+              example_checks.check(
+                serialized,
+                sequence_length=data.sequence_length,
+                max_predictions=data.max_predictions,
+                vocab_size=data.vocab_size,
+                naming=data.naming,
+              )
+            except errors.InputError as error:
+              return f"{shard.path!r}, record {number}: {error}"
   return None
 
 
@@ -379,13 +406,19 @@ class _Stream:
     return starts, tf.clip_by_value(left, 0, self.records_per_window)
 
 
+def _parse(serialized: tf.Tensor, data: manifest.Data) -> dict[str, tf.Tensor]:
+  return features.parse_batch(
+    serialized,
+    sequence_length=data.sequence_length,
+    max_predictions=data.max_predictions,
+    vocab_size=data.vocab_size,
+    naming=data.naming,
+  )
+
+
 def _parsed(dataset: tf.data.Dataset, data: manifest.Data) -> tf.data.Dataset:
   dataset = dataset.map(
-    lambda serialized: features.parse_batch(
-      serialized,
-      sequence_length=data.sequence_length,
-      max_predictions=data.max_predictions,
-    ),
+    lambda serialized: _parse(serialized, data),
     num_parallel_calls=tf.data.AUTOTUNE,
     deterministic=True,
   )

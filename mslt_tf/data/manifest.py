@@ -15,6 +15,7 @@ from typing import TypeGuard
 import tensorflow as tf
 
 from mslt_tf import errors
+from mslt_tf.data import features
 from mslt_tf.data import record_index
 
 FILE = "manifest.json"
@@ -37,29 +38,34 @@ class Shard:
 class Split:
   """The training or the held-out examples, and the text they are made of."""
 
-  num_documents: int
-  num_sentences: int
-  num_tokens: int
   num_examples: int
   shards: tuple[Shard, ...]
+  # Of shards made elsewhere these are not known.
+  num_documents: int | None = None
+  num_sentences: int | None = None
+  num_tokens: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-  """A data set as its manifest describes it; made by `open_data`."""
+  """A data set; made by `open_data` or, without a manifest, `existing_shards`.
 
-  directory: str
-  fingerprint: str  # sha256 of the manifest, for the identity of a run
+  What only a manifest tells is None without one.
+  """
+
+  source: str  # where it is, for errors
+  fingerprint: str  # for the identity of a run; the sha256 of a manifest
   sequence_length: int
   max_predictions: int
-  lower_case: bool
-  vocab_file: str
   vocab_size: int
-  vocab_sha256: str
-  unigram_mlm_loss: float  # of the held-out predictions, in nats
   records_per_block: int
   train: Split
   heldout: Split
+  naming: features.Naming = features.Naming.BERT
+  lower_case: bool | None = None
+  vocab_file: str | None = None
+  vocab_sha256: str | None = None
+  unigram_mlm_loss: float | None = None  # of the held-out predictions, in nats
 
 
 def exists(directory: str) -> bool:
@@ -77,9 +83,12 @@ def load(directory: str) -> dict:
 
 
 def save(manifest: dict, directory: str) -> None:
-  """Writes `manifest.json`."""
-  with tf.io.gfile.GFile(os.path.join(directory, FILE), "w") as file:
+  """Writes `manifest.json`, whole or not at all."""
+  path = os.path.join(directory, FILE)
+  unfinished = f"{path}.unfinished"
+  with tf.io.gfile.GFile(unfinished, "w") as file:
     file.write(json.dumps(manifest, indent=1) + "\n")
+  tf.io.gfile.rename(unfinished, path, overwrite=True)
 
 
 def open_data(directory: str) -> Data:
@@ -104,7 +113,7 @@ def open_data(directory: str) -> Data:
   _check_vocabulary(vocab_file, sha256=vocab.string("sha256"))
   splits = fields.mapping("splits")
   return Data(
-    directory=directory,
+    source=directory,
     fingerprint=hashlib.sha256(content).hexdigest(),
     sequence_length=fields.integer("sequence_length", least=1),
     max_predictions=fields.integer("max_predictions", least=1),
@@ -162,8 +171,7 @@ def check(
     found = getattr(data, name)
     if value is not None and value != found:
       raise errors.InputError(
-        f"{name}={value}, but the data in {data.directory!r} has"
-        f" {name}={found}."
+        f"{name}={value}, but the data in {data.source!r} has {name}={found}."
       )
 
 

@@ -1,11 +1,9 @@
 """WordPiece vocabularies in BERT's format, and the tokenizer made from one.
 
 A vocabulary file has one token a line; the line number is the id. The tokenizer
-is TensorFlow Text's FastBertTokenizer, so that the same op can run when data is
-built and in an exported model. It differs from google-research/bert's
-FullTokenizer in two rare cases: control characters become spaces instead of
-being dropped, and words of more than 100 bytes are unknown (200 characters
-there).
+is TensorFlow Text's FastBertTokenizer on text prepared by bert_text.py, and
+gives the ids of google-research/bert's FullTokenizer; docs/tokenization.md
+tells how far that was tested and the exceptions.
 
 V vocabulary.
 """
@@ -14,17 +12,18 @@ import collections
 import dataclasses
 import functools
 import hashlib
+import io
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
+import sentencepiece
 import tensorflow as tf
 import tensorflow_text as tf_text
 from tensorflow_text.python.ops import bert_tokenizer
-from tensorflow_text.tools.wordpiece_vocab import (
-  wordpiece_tokenizer_learner_lib as learner,
-)
 
 from mslt_tf import errors
+from mslt_tf.data import bert_text
 
 PADDING = "[PAD]"
 UNKNOWN = "[UNK]"
@@ -36,9 +35,10 @@ CONTINUATION = "##"
 
 _MAX_BYTES = 1 << 26  # Of a file; the largest in use have about 10 MB.
 _BATCH_SENTENCES = 4096
-_MAX_CHARACTERS = 1000  # The learner's default; Latin text needs about 100.
-_MIN_COUNT = 2  # A piece seen once says nothing about other text.
-_LEARNER_SLACK = 0.05  # It stops its search within 5 % of the size asked for.
+_MAX_CHARACTERS = 1000  # Latin text needs about 100.
+_MAX_WORDS = 500_000  # The rest is rare, and takes memory.
+_MAX_WORD_CHARACTERS = 50
+_WORD_START = "\u2581"  # SentencePiece's mark, thus no character of a word.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +67,14 @@ class Vocabulary:
   @property
   def sha256(self) -> str:
     return hashlib.sha256(self.content).hexdigest()
+
+
+@dataclasses.dataclass(frozen=True)
+class Tokenizer:
+  """What splits sentences into pieces."""
+
+  op: tf_text.FastBertTokenizer  # On prepared sentences.
+  lower_case: bool
 
 
 def load(path: str) -> Vocabulary:
@@ -114,31 +122,39 @@ def load(path: str) -> Vocabulary:
 
 
 def save(vocabulary: Vocabulary, path: str) -> None:
-  """Writes a vocabulary file."""
-  with tf.io.gfile.GFile(path, "wb") as file:
+  """Writes a vocabulary file, whole or not at all."""
+  unfinished = f"{path}.unfinished"
+  with tf.io.gfile.GFile(unfinished, "wb") as file:
     file.write(vocabulary.content)
+  tf.io.gfile.rename(unfinished, path, overwrite=True)
 
 
 def count_words(
-  sentences: Iterable[str], *, lower_case: bool
+  sentences: Iterable[str | bytes], *, lower_case: bool
 ) -> collections.Counter:
   """Returns how often each word occurs, after BERT's basic tokenization."""
-  tokenizer = bert_tokenizer.BasicTokenizer(lower_case=lower_case)
+  tokenizer = bert_tokenizer.BasicTokenizer(lower_case=False)
   counts: collections.Counter[bytes] = collections.Counter()
   for batch in _batches(sentences):
-    counts.update(tokenizer.tokenize(batch).flat_values.numpy().tolist())
+    prepared = bert_text.prepare(batch, lower_case=lower_case)
+    counts.update(tokenizer.tokenize(prepared).flat_values.numpy().tolist())
+  counts.pop(bert_text.TOO_LONG.encode("utf-8"), None)
   return collections.Counter(
     {word.decode("utf-8"): count for word, count in counts.items()}
   )
 
 
-def learn(word_counts: collections.Counter, *, vocab_size: int) -> Vocabulary:
+def learn(
+  word_counts: collections.Counter[str], *, vocab_size: int
+) -> Vocabulary:
   """Learns a WordPiece vocabulary of exactly `vocab_size` tokens.
 
-  [PAD] has id 0, as BERT's has; if the words do not yield enough pieces,
-  "[unusedN]" fill the places after it; then come [UNK] [CLS] [SEP] [MASK], the
-  characters and the pieces, frequent ones first. The same counts give the same
-  vocabulary.
+  The pieces are those that byte-pair encoding merges (Sennrich et al. 2016;
+  SentencePiece's trainer, given the words and their counts). [PAD] has id 0, as
+  BERT's has; if the words do not yield enough pieces, "[unusedN]" fill the
+  places after it; then come [UNK] [CLS] [SEP] [MASK], the characters, and the
+  pieces in the order they were merged, frequent ones first. The same counts
+  give the same vocabulary.
 
   Raises:
     errors.InputError: `vocab_size` cannot hold the special tokens and every
@@ -147,91 +163,130 @@ def learn(word_counts: collections.Counter, *, vocab_size: int) -> Vocabulary:
   if not word_counts:
     raise errors.InputError("the input has no words to learn from.")
   # Short of room, rare characters become [UNK] rather than take it all.
-  max_characters = min(_MAX_CHARACTERS, max(100, vocab_size // 10))
-  learned = _learn_at_least(
-    # The result has at least 95 % of the size asked for, and what is too
-    # much is cut below: so no place stays empty for the learner's slack.
-    int(vocab_size / (1 - _LEARNER_SLACK)) + 1,
-    word_counts,
-    max_characters=max_characters,
+  characters = _characters(
+    word_counts, most=min(_MAX_CHARACTERS, max(100, vocab_size // 10))
   )
-  pieces = [token for token in learned if token not in SPECIAL_TOKENS]
-  # Without its characters a word of the text would be unknown as a whole.
-  characters = [
-    token for token in pieces if len(token.removeprefix(CONTINUATION)) == 1
-  ]
-  least = len(SPECIAL_TOKENS) + len(characters)
+  # Without its characters a word would be unknown as a whole.
+  singles = characters + [CONTINUATION + each for each in characters]
+  least = len(SPECIAL_TOKENS) + len(singles)
   if vocab_size < least:
     raise errors.InputError(
       f"vocab_size={vocab_size} is too small: the special tokens and the"
       f" characters of the input need {least}."
     )
-  known = set(characters)
-  rest = [token for token in pieces if token not in known]
-  pieces = (characters + rest)[: vocab_size - len(SPECIAL_TOKENS)]
+  num_merged = vocab_size - least
+  pieces = singles + _merged(_words_of(characters, word_counts), num_merged)
   num_unused = vocab_size - len(SPECIAL_TOKENS) - len(pieces)
   unused = [f"[unused{index}]" for index in range(num_unused)]
   return Vocabulary((PADDING, *unused, *SPECIAL_TOKENS[1:], *pieces))
 
 
-def make_tokenizer(
-  vocabulary: Vocabulary, *, lower_case: bool
-) -> tf_text.FastBertTokenizer:
+def make_tokenizer(vocabulary: Vocabulary, *, lower_case: bool) -> Tokenizer:
   """Returns the tokenizer; in lower case also accents go, as in BERT."""
-  return tf_text.FastBertTokenizer(
+  op = tf_text.FastBertTokenizer(
     vocab=list(vocabulary.tokens),
     token_out_type=tf.int32,
-    lower_case_nfd_strip_accents=lower_case,
+    max_bytes_per_word=bert_text.MAX_WORD_BYTES,
   )
+  return Tokenizer(op, lower_case)
 
 
 def tokenize(
-  tokenizer: tf_text.FastBertTokenizer, sentences: Sequence[str]
-) -> list[np.ndarray]:
-  """Returns the int32 ids of each sentence, which may be none."""
-  tokenized = []
-  for batch in _batches(sentences):
-    ragged = tokenizer.tokenize(batch)
-    values = ragged.flat_values.numpy()
-    splits = ragged.row_splits.numpy()
-    tokenized.extend(np.split(values, splits[1:-1]))
-  return tokenized
+  tokenizer: Tokenizer, sentences: Sequence[str | bytes]
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the ids of all sentences.
 
-
-def _learn_at_least(
-  vocab_size: int,
-  word_counts: collections.Counter,
-  *,
-  max_characters: int,
-) -> list[str]:
-  """Returns about `vocab_size` tokens, or fewer if the words yield no more.
-
-  The learner bisects for the least count of a piece that gives the size, and
-  each try takes seconds. Left alone it begins at half of the highest count.
-  But the answer is a little above the count of the word of rank `vocab_size`,
-  since parts of words take places too: so the search is kept near there, and
-  widened in the rare case that this was wrong.
+  Returns:
+    int32 ids, one sentence after another, and int64 [sentences] how many each
+    has, which may be none.
   """
-  counts = sorted(word_counts.values(), reverse=True)
-  count = counts[min(vocab_size, len(counts)) - 1]
-  upper = 2 * count
-  while True:
-    learned = learner.learn(
-      sorted(word_counts.items()),
-      vocab_size=vocab_size,
-      reserved_tokens=list(SPECIAL_TOKENS),
-      upper_thresh=upper,
-      lower_thresh=max(_MIN_COUNT, count // 2),
-      max_unique_chars=max_characters,
-      slack_ratio=_LEARNER_SLACK,
-      joiner=CONTINUATION,
+  ids = [np.zeros(0, np.int32)]
+  lengths = [np.zeros(0, np.int64)]
+  for batch in _batches(sentences):
+    prepared = bert_text.prepare(batch, lower_case=tokenizer.lower_case)
+    ragged = tokenizer.op.tokenize(prepared)
+    ids.append(ragged.flat_values.numpy())
+    lengths.append(ragged.row_lengths().numpy())
+  return np.concatenate(ids), np.concatenate(lengths)
+
+
+def _characters(
+  word_counts: collections.Counter[str], *, most: int
+) -> list[str]:
+  """Returns the most frequent characters, those first."""
+  counts: collections.Counter[str] = collections.Counter()
+  for word, count in word_counts.items():
+    for character in word:
+      counts[character] += count
+  del counts[_WORD_START]
+  return [character for character, _ in _by_count(counts)[:most]]
+
+
+def _words_of(
+  characters: Sequence[str], word_counts: collections.Counter[str]
+) -> list[tuple[str, int]]:
+  """Returns the most frequent words of these characters alone, with counts."""
+  known = set(characters)
+  return [
+    (word, count)
+    for word, count in _by_count(word_counts)
+    if known.issuperset(word) and len(word) <= _MAX_WORD_CHARACTERS
+  ][:_MAX_WORDS]
+
+
+def _merged(words: Sequence[tuple[str, int]], number: int) -> list[str]:
+  """Returns the first `number` pieces of several characters, or all."""
+  if not number or all(len(word) == 1 for word, _ in words):
+    return []
+  num_characters = len({character for word, _ in words for character in word})
+  model = io.BytesIO()
+  with tempfile.NamedTemporaryFile("w", suffix=".tsv") as file:
+    # In one order, whatever the counts: ties are broken by it.
+    file.writelines(f"{word}\t{count}\n" for word, count in sorted(words))
+    file.flush()
+    sentencepiece.SentencePieceTrainer.train(
+      input=file.name,
+      input_format="tsv",
+      model_writer=model,
+      model_type="bpe",
+      # Its characters, and those at the start of words, are pieces too.
+      vocab_size=number + 2 * num_characters + 1,
+      hard_vocab_limit=False,
+      max_sentencepiece_length=_MAX_WORD_CHARACTERS,
+      character_coverage=1.0,
+      normalization_rule_name="identity",
+      split_by_unicode_script=False,
+      split_by_number=False,
+      bos_id=-1,
+      eos_id=-1,
+      num_threads=1,
+      minloglevel=2,
     )
-    if len(learned) <= vocab_size or upper >= counts[0]:
-      return learned
-    upper *= 4
+  learned = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+  pieces = [
+    learned.id_to_piece(index)
+    for index in range(learned.get_piece_size())
+    if not learned.is_unknown(index)
+  ]
+  tokens = [
+    piece.removeprefix(_WORD_START)
+    if piece.startswith(_WORD_START)
+    else CONTINUATION + piece
+    for piece in pieces
+  ]
+  return [
+    token for token in tokens if len(token.removeprefix(CONTINUATION)) > 1
+  ][:number]
 
 
-def _batches(sentences: Iterable[str]) -> Iterator[list[str]]:
+def _by_count(counts: collections.Counter[str]) -> list[tuple[str, int]]:
+  """Returns what is counted, frequent ones first, equals by the alphabet."""
+  return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+
+
+def _batches(
+  sentences: Iterable[str | bytes],
+) -> Iterator[list[str | bytes]]:
   batch = []
   for sentence in sentences:
     batch.append(sentence)

@@ -31,15 +31,18 @@ VOCAB_SHA256 = (
 
 def _example(index: int) -> bytes:
   """An example whose first id is its index."""
-  return features.to_example(
-    [index + 1000, 5, 6],
-    [0, 0, 1],
-    masked_lm_positions=[1],
-    masked_lm_ids=[index],
-    is_random_next=index % 2 == 0,
-    sequence_length=5,
-    max_predictions=2,
+  content, _ = features.serialize(
+    features.Examples(
+      input_ids=np.array([[index + 1000, 5, 6, 0, 0]]),
+      num_tokens=np.array([3]),
+      second_start=np.array([2]),
+      masked_lm_positions=np.array([[1, 0]]),
+      masked_lm_ids=np.array([[index, 0]]),
+      num_predictions=np.array([1]),
+      is_random_next=np.array([index % 2 == 0]),
+    )
   )
+  return content.tobytes()
 
 
 def _write_data(directory, shard_sizes=SHARD_SIZES) -> manifest.Data:
@@ -48,10 +51,11 @@ def _write_data(directory, shard_sizes=SHARD_SIZES) -> manifest.Data:
   for index, size in enumerate(shard_sizes):
     name = f"train-{index}.tfrecord"
     records = [_example(place) for place in range(start, start + size)]
-    shard = shards.write_shard(
-      str(directory / name), records, records_per_block=BLOCK
+    train.append(
+      shards.write_shard(
+        str(directory / name), records, records_per_block=BLOCK
+      )
     )
-    train.append({"file": name, **shard})
     start += size
   heldout = shards.write_shard(
     str(directory / "heldout.tfrecord"),
@@ -67,14 +71,14 @@ def _write_data(directory, shard_sizes=SHARD_SIZES) -> manifest.Data:
         "sequence_length": 5,
         "max_predictions": 2,
         "lower_case": True,
-        "vocab": {"file": "vocab.txt", "size": 1234, "sha256": VOCAB_SHA256},
+        "vocab": {"file": "vocab.txt", "size": 3000, "sha256": VOCAB_SHA256},
         "records_per_block": BLOCK,
         "unigram_mlm_loss": 5.5,
         "splits": {
           "train": {"num_examples": start, "shards": train, **counts},
           "heldout": {
             "num_examples": 11,
-            "shards": [{"file": "heldout.tfrecord", **heldout}],
+            "shards": [heldout],
             **counts,
           },
         },

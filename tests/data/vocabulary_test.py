@@ -118,15 +118,16 @@ def test_a_missing_vocabulary_file_is_an_error(tmp_path):
 def test_sentences_become_ids_of_the_longest_pieces():
   words = _tokens("walk", "##er", "##s", "ca", "!")
   tokenizer = vocabulary.make_tokenizer(words, lower_case=True)
-  ids = vocabulary.tokenize(tokenizer, ["Walkers!", "", "Ça zebra"])
-  assert [sentence.tolist() for sentence in ids] == [[5, 6, 7, 9], [], [8, 1]]
-  assert all(sentence.dtype == np.int32 for sentence in ids)
+  ids, lengths = vocabulary.tokenize(tokenizer, ["Walkers!", "", "Ça zebra"])
+  assert ids.tolist() == [5, 6, 7, 9, 8, 1]
+  assert lengths.tolist() == [4, 0, 2]
+  assert ids.dtype == np.int32
 
 
 def test_without_lower_case_accents_and_capitals_stay():
   words = _tokens("walk", "Walk", "Ça")
   tokenizer = vocabulary.make_tokenizer(words, lower_case=False)
-  (ids,) = vocabulary.tokenize(tokenizer, ["Walk walk Ça ça"])
+  ids, _ = vocabulary.tokenize(tokenizer, ["Walk walk Ça ça"])
   assert ids.tolist() == [6, 5, 7, 1]
 
 
