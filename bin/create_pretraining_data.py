@@ -136,6 +136,9 @@ def main() -> None:
     print(verification.verify(_OUTPUT_DIR.value))
     return
   inputs = _INPUT.value or []
+  num_processes = _NUM_PROCESSES.value
+  if num_processes is None:
+    num_processes = len(os.sched_getaffinity(0))
   settings = build.Settings(
     vocab_path=_VOCAB.value,
     vocab_size=_VOCAB_SIZE.value,
@@ -163,7 +166,7 @@ def main() -> None:
       _OUTPUT_DIR.value,
       settings,
       tfds_data_dir=_TFDS_DATA_DIR.value,
-      num_processes=_NUM_PROCESSES.value or len(os.sched_getaffinity(0)),
+      num_processes=num_processes,
     )
   if not result.is_new:
     print(f"{_OUTPUT_DIR.value} is complete already; nothing was done.")

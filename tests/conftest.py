@@ -1,6 +1,7 @@
-"""What tests of several folders share."""
+"""What several tests share."""
 
 import sys
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -63,3 +64,49 @@ def shards(tmp_path_factory, text_file, vocab_file) -> str:
     ),
   )
   return str(directory)
+
+
+@pytest.fixture(scope="session")
+def make_batch() -> Callable:
+  """Makes a batch from texts such as `[CLS] a b/[MASK] [SEP] ##a c/a [SEP]`.
+
+  A token with a stroke is predicted; what the model reads stands behind it. The
+  ids are 0 to 4 for the special tokens, then come a, b, c, ##a and ##b.
+  """
+  from mslt_tf.data import example_batch
+  from mslt_tf.data import vocabulary
+
+  tokens = (*SPECIAL_TOKENS, "a", "b", "c", "##a", "##b")
+  ids = {token: index for index, token in enumerate(tokens)}
+
+  def make(
+    *texts: str, whole_word_masking: bool = False
+  ) -> example_batch.Batch:
+    sequences = np.zeros((3, len(texts), 11), np.int32)
+    predictions = np.zeros((2, len(texts), 3), np.int32)
+    weights = np.zeros((len(texts), 3), np.float32)
+    for row, text in enumerate(texts):
+      pairs = [each.partition("/") for each in text.split()]
+      originals = [original for original, _, _ in pairs]
+      second = originals.index("[SEP]") + 1
+      sequences[:, row, : len(pairs)] = (
+        [ids[read or original] for original, _, read in pairs],
+        [1] * len(pairs),
+        [int(place >= second) for place in range(len(pairs))],
+      )
+      predicted = [place for place, pair in enumerate(pairs) if pair[1]]
+      predictions[:, row, : len(predicted)] = (
+        predicted,
+        [ids[originals[place]] for place in predicted],
+      )
+      weights[row, : len(predicted)] = 1
+    return example_batch.Batch(
+      vocabulary.Vocabulary(tokens),
+      whole_word_masking,
+      *sequences,
+      *predictions,
+      weights,
+      np.zeros(len(texts), np.int32),
+    )
+
+  return make

@@ -65,7 +65,9 @@ def build(
     vocabulary.load(settings.vocab_path) if settings.vocab_path else None
   )
   sources = documents.find(input_patterns, tfds_data_dir=tfds_data_dir)
-  arguments = build_lib.arguments_of(settings, given_vocabulary, sources)
+  arguments = build_lib.arguments_of(
+    settings, given_vocabulary, documents.fingerprint(sources)
+  )
   existing = data_directory.existing_manifest(output_directory, arguments)
   if existing is not None:
     return build_lib.Result(existing, is_new=False)
@@ -105,13 +107,18 @@ class _Plan:
 
   def group_of(self, key: int) -> tuple[str, int]:
     """Returns the split and the index of a document's group."""
-    train = self.groups["train"]
-    split = "train" if key >= train[0].start else "heldout"
-    starts = [group.start for group in self.groups[split]]
-    return split, bisect.bisect_right(starts, key) - 1
+    train, heldout = self.groups["train"], self.groups["heldout"]
+    if key < train[0].start:
+      return "heldout", _place(heldout, key)
+    return "train", _place(train, key)
 
   def is_in_sample(self, key: int) -> bool:
-    return any(group.start <= key < group.end for group in self.sample)
+    return self.sample[0].start <= key < self.sample[-1].end
+
+
+def _place(ranges: Sequence[external_sort.KeyRange], key: int) -> int:
+  """Returns which of consecutive ranges has a key."""
+  return bisect.bisect_right(ranges, key, key=lambda keys: keys.start) - 1
 
 
 class _Piece(NamedTuple):

@@ -35,8 +35,9 @@ from mslt_tf.data import vocabulary
 
 MOST_TOKENS = 1_000_000  # Of a learnt vocabulary.
 _TEXT_FILE = "text.json"  # Says that step 1 is done, and what it left.
-# Of text for each process: starting one takes as long as reading this much.
-_BYTES_PER_PROCESS = 1 << 25
+# Of text, counted as often as it is worked on, for each process: to start one
+# takes as long as that.
+_BYTES_PER_PROCESS = 1 << 26
 SPLITS = ("train", "heldout")
 
 
@@ -107,11 +108,15 @@ def build(
   )
   sources = documents.find(input_patterns, tfds_data_dir=tfds_data_dir)
   logging.info("Inputs: %d; hashing them ...", len(sources))
-  arguments = arguments_of(settings, given_vocabulary, sources)
+  # What is done is known by its number, when a killed build continues.
+  sources, input_sha256 = documents.sorted_by_contents(sources)
+  arguments = arguments_of(settings, given_vocabulary, input_sha256)
   existing = data_directory.existing_manifest(output_directory, arguments)
   if existing is not None:
     return Result(existing, is_new=False)
   total = sum(map(documents.num_bytes, sources))
+  # It is read once, and made into examples so often.
+  total *= 1 + settings.dupe_factor
   most_processes = max(1, total // _BYTES_PER_PROCESS)
   with (
     data_directory.scratch_directory(output_directory, arguments) as scratch,
@@ -129,14 +134,14 @@ def build(
 def arguments_of(
   settings: Settings,
   given_vocabulary: vocabulary.Vocabulary | None,
-  sources: Sequence[documents.Source],
+  input_sha256: str,
 ) -> dict:
   """Returns what a data set is a function of, as the manifest has it."""
   arguments = dataclasses.asdict(settings)
   # The contents of the files count, not their places.
   del arguments["vocab_path"]
   arguments["vocab_sha256"] = given_vocabulary and given_vocabulary.sha256
-  arguments["input_sha256"] = documents.fingerprint(sources)
+  arguments["input_sha256"] = input_sha256
   return arguments
 
 
@@ -163,10 +168,12 @@ class _Build:
     text, dropped = self._text(sources)
     split_keys = corpus.split(text.keys, self._settings.heldout_fraction)
     groups = {name: corpus.groups(text, split_keys[name]) for name in SPLITS}
-    used_vocabulary = given_vocabulary or self._learn(text, groups["train"])
-    vocabulary.save(
-      used_vocabulary, os.path.join(self._scratch, data_directory.VOCAB_FILE)
-    )
+    vocab_path = os.path.join(self._scratch, data_directory.VOCAB_FILE)
+    if tf.io.gfile.exists(vocab_path):
+      used_vocabulary = vocabulary.load(vocab_path)
+    else:
+      used_vocabulary = given_vocabulary or self._learn(text, groups["train"])
+      vocabulary.save(used_vocabulary, vocab_path)
     splits, facts = self._splits(text, groups, used_vocabulary)
     return describe(
       self._settings, arguments, used_vocabulary, splits, facts, dropped
@@ -189,9 +196,12 @@ class _Build:
         text_field=self._settings.text_field,
         min_words=self._settings.min_words,
       )
-      done = {"paths": paths, "dropped": dropped}
+      # Not where they are: the directory may move.
+      done = {"files": list(map(os.path.basename, paths)), "dropped": dropped}
       data_directory.write_json(done, path)
-    text = corpus.of_files(done["paths"])
+    text = corpus.of_files(
+      [os.path.join(self._scratch, name) for name in done["files"]]
+    )
     check_text(text, sources)
     return text, collections.Counter(done["dropped"])
 
@@ -202,9 +212,6 @@ class _Build:
   ) -> vocabulary.Vocabulary:
     """Learns a vocabulary from a sample of the training documents."""
     assert self._settings.vocab_size is not None  # No vocabulary was given.
-    path = os.path.join(self._scratch, data_directory.VOCAB_FILE)
-    if tf.io.gfile.exists(path):
-      return vocabulary.load(path)
     sample = corpus.sample(text, groups, self._settings.vocab_sample_bytes)
     counts: collections.Counter[str] = collections.Counter()
     tasks = [
@@ -281,8 +288,10 @@ def check_text(
 
 
 def num_shards(settings: Settings, split: str) -> int:
-  """Returns how many shards a split has."""
-  return settings.num_shards if split == "train" else 1
+  """Returns how many shards a split has, of about the same size in both."""
+  if split == "train":
+    return settings.num_shards
+  return max(1, round(settings.num_shards * settings.heldout_fraction))
 
 
 def shard_settings(

@@ -51,7 +51,7 @@ def blocks(path: str, block_bytes: int) -> Iterator[bytes]:
       raise errors.InputError(
         f"input={path!r} cannot be decompressed, it is damaged or incomplete:"
         f" {error}."
-      ) from error
+      ) from None
 
 
 def num_bytes(path: str) -> int:

@@ -34,10 +34,13 @@ MIN_DOCUMENTS = 2  # of a split: a random next comes from another document.
 _GROUP_BYTES = 1 << 23
 _GROUP_DOCUMENTS = 64  # Fewer are no sample, unless they are large.
 _MOST_GROUP_BYTES = 1 << 26
-# A chunk is what one task reads.
+# Chunks are cut off a file one after another, and a task parses some of them.
 CHUNK_BYTES = 1 << 23
 _LEAST_CHUNK_BYTES = 1 << 20
 _CHUNKS = 64  # wanted at least, so that all processes have some
+# Every group reads every file that a task leaves: so there are not too many.
+_TASKS = 1024
+_MOST_TASK_BYTES = 1 << 26
 
 KEY_BYTES = 8
 
@@ -85,18 +88,21 @@ def read(
   """
   total = sum(map(documents.num_bytes, sources))
   chunk_bytes = min(max(total // _CHUNKS, _LEAST_CHUNK_BYTES), CHUNK_BYTES)
+  task_bytes = min(max(total // _TASKS, chunk_bytes), _MOST_TASK_BYTES)
   paths = []
   formats: collections.Counter[str] = collections.Counter()
 
   def tasks_of(unit: tuple[int, list[documents.Source]]) -> Iterator[_Task]:
     unit_index, unit_sources = unit
-    bundles = _bundles(unit_sources, chunk_bytes, input_format, text_field)
+    bundles = _bundles(
+      unit_sources, chunk_bytes, task_bytes, input_format, text_field
+    )
     for index, chunks in enumerate(bundles):
       path = os.path.join(directory, f"text-{unit_index:06d}-{index:06d}")
       yield _Task(tuple(chunks), path, min_words)
 
   def tasks_left() -> Iterator[_Task]:
-    units = enumerate(_units(sources, chunk_bytes))
+    units = enumerate(_units(sources, task_bytes))
     for task in processes.read_ahead(tasks_of, units):
       paths.append(task.path)
       formats.update(
@@ -143,10 +149,11 @@ def _units(
 def _bundles(
   sources: Iterable[documents.Source],
   chunk_bytes: int,
+  task_bytes: int,
   input_format: str,
   text_field: str,
 ) -> Iterator[list[documents.Chunk]]:
-  """Yields the chunks of sources, small ones together."""
+  """Yields the chunks of sources, as many together as a task parses."""
   bundle = []
   num_bytes = 0
   for source in sources:
@@ -157,8 +164,9 @@ def _bundles(
       chunk_bytes=chunk_bytes,
     ):
       bundle.append(chunk)
-      num_bytes += len(chunk.content)
-      if num_bytes >= chunk_bytes or not chunk.content:
+      # A range of a TensorFlow dataset has none, and is cut to chunk_bytes.
+      num_bytes += len(chunk.content) or chunk_bytes
+      if num_bytes >= task_bytes:
         yield bundle
         bundle = []
         num_bytes = 0

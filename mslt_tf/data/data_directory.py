@@ -8,6 +8,7 @@ that is whole is moved out of it, the manifest last.
 import contextlib
 import json
 import os
+import re
 from collections.abc import Iterator
 
 import tensorflow as tf
@@ -21,6 +22,8 @@ VOCAB_FILE = "vocab.txt"
 
 _SCRATCH_DIRECTORY = "unfinished"
 _ARGUMENTS_FILE = "arguments.json"
+# The name of a file until it is whole, where several may write it.
+_PIECE = re.compile(r"\.[0-9a-f]{32}$")
 
 
 def existing_manifest(output_directory: str, arguments: dict) -> dict | None:
@@ -59,6 +62,7 @@ def scratch_directory(output_directory: str, arguments: dict) -> Iterator[str]:
   with _reported(output_directory):
     if _is_of(path, arguments):
       logging.info("Continuing the unfinished build in %s.", output_directory)
+      _remove_pieces(scratch)
     else:
       _discard(output_directory)
       tf.io.gfile.makedirs(scratch)
@@ -68,7 +72,7 @@ def scratch_directory(output_directory: str, arguments: dict) -> Iterator[str]:
       yield scratch
   except errors.InputError as error:
     if not isinstance(error.__cause__, tf.errors.OpError | OSError):
-      tf.io.gfile.rmtree(scratch)
+      _remove(scratch)
     raise
 
 
@@ -103,9 +107,19 @@ def _is_of(path: str, arguments: dict) -> bool:
     return file.read() == _json(arguments)
 
 
+def _remove_pieces(scratch: str) -> None:
+  """Removes the files that a killed build had begun to write."""
+  for name in tf.io.gfile.listdir(scratch):
+    if _PIECE.search(name):
+      # Its writer may have outlived the build and finished it now.
+      with contextlib.suppress(tf.errors.NotFoundError):
+        tf.io.gfile.remove(os.path.join(scratch, name))
+
+
 def _discard(output_directory: str) -> None:
   """Removes what an unfinished build of other arguments left."""
   scratch = os.path.join(output_directory, _SCRATCH_DIRECTORY)
+  _disown(scratch)
   # Killed while it published, it left some files beside it.
   if manifest.exists(scratch):
     for name in _files(manifest.load(scratch)):
@@ -115,9 +129,17 @@ def _discard(output_directory: str) -> None:
   _remove(scratch)
 
 
-def _remove(directory: str) -> None:
-  if tf.io.gfile.exists(directory):
-    tf.io.gfile.rmtree(directory)
+def _remove(scratch: str) -> None:
+  _disown(scratch)
+  if tf.io.gfile.exists(scratch):
+    tf.io.gfile.rmtree(scratch)
+
+
+def _disown(scratch: str) -> None:
+  """Has no build continue with `scratch`, of which some is about to go."""
+  path = os.path.join(scratch, _ARGUMENTS_FILE)
+  if tf.io.gfile.exists(path):
+    tf.io.gfile.remove(path)
 
 
 def _json(value: object) -> str:

@@ -127,13 +127,33 @@ def fingerprint(sources: Sequence[Source]) -> str:
   Raises:
     errors.InputError: a file that cannot be read.
   """
+  return sorted_by_contents(sources)[1]
+
+
+def sorted_by_contents(
+  sources: Sequence[Source],
+) -> tuple[list[Source], str]:
+  """Returns the sources in an order that names do not change.
+
+  Returns:
+    The sources, and their fingerprint: where it is the same, the n-th source
+    has the same contents.
+
+  Raises:
+    errors.InputError: a file that cannot be read.
+  """
   digests = [
     compressed.fingerprint(source.name)
     if source.split is None
     else tfds_text.fingerprint(source.split)
     for source in sources
   ]
-  return hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()
+  order = sorted(range(len(sources)), key=digests.__getitem__)
+  joined = "\n".join(digests[index] for index in order)
+  return (
+    [sources[index] for index in order],
+    hashlib.sha256(joined.encode()).hexdigest(),
+  )
 
 
 def num_bytes(source: Source) -> int:

@@ -58,9 +58,7 @@ def of_batch(batch: example_batch.Batch) -> Counts:
   return Counts(
     num_examples=len(batch),
     num_tokens=int(batch.num_tokens.sum()),
-    num_unknown=np.count_nonzero(
-      batch.original_ids == ids[vocabulary.UNKNOWN]
-    ),
+    num_unknown=np.count_nonzero(batch.original_ids == ids[vocabulary.UNKNOWN]),
     num_short=np.count_nonzero(batch.num_tokens < batch.input_ids.shape[1]),
     num_random_nexts=np.count_nonzero(batch.next_sentence_labels),
     num_predictions=len(original),

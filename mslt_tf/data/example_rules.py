@@ -127,9 +127,7 @@ def _predictions(
   """Returns the rules of BERT's masking, for examples of the right form."""
   words = batch.words
   max_predictions = batch.masked_lm_ids.shape[1]
-  number = (
-    f"min({max_predictions}, max(1, round(tokens * {masked_lm_prob})))"
-  )
+  number = f"min({max_predictions}, max(1, round(tokens * {masked_lm_prob})))"
   most = np.rint(batch.num_tokens * masked_lm_prob).astype(np.int64)
   most = np.clip(most, 1, max_predictions)  # [B]
   left = most - batch.num_predictions

