@@ -14,6 +14,13 @@ class InputError(ValueError):
   exit_status = 1
 
 
+class UnavailableError(InputError):
+  """What cannot be read or written now, and can be when that is mended.
+
+  Nothing that was finished is lost.
+  """
+
+
 class LostWorkerError(RuntimeError):
   """Another worker died or cannot be reached; starting all again continues.
 

@@ -1,5 +1,6 @@
 """What several tests share."""
 
+import os
 import sys
 from collections.abc import Callable
 
@@ -8,6 +9,12 @@ import pytest
 
 WORDS = tuple(f"w{index}" for index in range(40))
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+def pytest_configure(config):
+  del config
+  # Before any test file loads TensorFlow.
+  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def pytest_collection_finish(session):

@@ -157,10 +157,13 @@ def _add_steps(
   )
   if given_vocabulary is None:
     assert settings.vocab_size is not None  # One of the two is given.
+    sample = text.documents | "Sample" >> beam.Filter(
+      lambda item, plan: plan.is_in_sample(item[0]), plan
+    )
+    if settings.remove_duplicates:
+      sample = sample | beam.Distinct()
     vocab_sha256 = (
-      text.documents
-      | "Sample"
-      >> beam.Filter(lambda item, plan: plan.is_in_sample(item[0]), plan)
+      sample
       | "Sampled text" >> beam.Values()
       | beam.BatchElements(min_batch_size=100, max_batch_size=1000)
       | "Count words" >> beam.Map(_count_words, settings.lower_case)

@@ -35,6 +35,7 @@ from mslt_tf.data import vocabulary
 
 MOST_TOKENS = 1_000_000  # Of a learnt vocabulary.
 _TEXT_FILE = "text.json"  # Says that step 1 is done, and what it left.
+_EXAMPLES_FILE = "examples.json"  # Says that step 3 is.
 # Of text, counted as often as it is worked on, for each process: to start one
 # takes as long as that.
 _BYTES_PER_PROCESS = 1 << 26
@@ -157,6 +158,7 @@ class _Build:
     self._settings = settings
     self._scratch = scratch
     self._processes = processes
+    self._vocab_path = os.path.join(scratch, data_directory.VOCAB_FILE)
 
   def run(
     self,
@@ -165,19 +167,68 @@ class _Build:
     arguments: dict,
   ) -> dict:
     """Makes all files of the data set but the manifest, which it returns."""
+    path = os.path.join(self._scratch, _EXAMPLES_FILE)
+    if tf.io.gfile.exists(path):
+      done = _read_json(path)
+    else:
+      done = self._examples(sources, given_vocabulary)
+      data_directory.write_json(done, path)
+    # They take as much room as the shards that will be written.
+    for path in tf.io.gfile.glob(os.path.join(self._scratch, "text-*")):
+      tf.io.gfile.remove(path)
+    paths = {
+      split: [os.path.join(self._scratch, name) for name in done[split]]
+      for split in SPLITS
+    }
+    return describe(
+      self._settings,
+      arguments,
+      vocabulary.load(self._vocab_path),
+      {split: self._shards(split, paths[split]) for split in SPLITS},
+      {
+        split: shards.total(
+          external_sort.SortedFile(path).facts() for path in paths[split]
+        )
+        for split in SPLITS
+      },
+      done["dropped"],
+    )
+
+  def _examples(
+    self,
+    sources: Sequence[documents.Source],
+    given_vocabulary: vocabulary.Vocabulary | None,
+  ) -> dict:
+    """Reads text and makes examples of it.
+
+    Returns:
+      The names of the files of each split, and what was `dropped`.
+    """
     text, dropped = self._text(sources)
     split_keys = corpus.split(text.keys, self._settings.heldout_fraction)
-    groups = {name: corpus.groups(text, split_keys[name]) for name in SPLITS}
-    vocab_path = os.path.join(self._scratch, data_directory.VOCAB_FILE)
-    if tf.io.gfile.exists(vocab_path):
-      used_vocabulary = vocabulary.load(vocab_path)
+    groups = {split: corpus.groups(text, split_keys[split]) for split in SPLITS}
+    if tf.io.gfile.exists(self._vocab_path):
+      used_vocabulary = vocabulary.load(self._vocab_path)
     else:
       used_vocabulary = given_vocabulary or self._learn(text, groups["train"])
-      vocabulary.save(used_vocabulary, vocab_path)
-    splits, facts = self._splits(text, groups, used_vocabulary)
-    return describe(
-      self._settings, arguments, used_vocabulary, splits, facts, dropped
-    )
+      vocabulary.save(used_vocabulary, self._vocab_path)
+    names: dict[str, Any] = {
+      split: shards.write_examples(
+        split,
+        text,
+        groups[split],
+        shard_settings(
+          self._settings,
+          split,
+          vocab_path=self._vocab_path,
+          vocab_sha256=used_vocabulary.sha256,
+        ),
+        directory=self._scratch,
+        processes=self._processes,
+      )
+      for split in SPLITS
+    }
+    return {**names, "dropped": dropped}
 
   def _text(
     self, sources: Sequence[documents.Source]
@@ -185,8 +236,7 @@ class _Build:
     """Reads the documents; returns them and what was dropped."""
     path = os.path.join(self._scratch, _TEXT_FILE)
     if tf.io.gfile.exists(path):
-      with tf.io.gfile.GFile(path) as file:
-        done = json.load(file)
+      done = _read_json(path)
     else:
       paths, dropped = corpus.read(
         sources,
@@ -215,7 +265,12 @@ class _Build:
     sample = corpus.sample(text, groups, self._settings.vocab_sample_bytes)
     counts: collections.Counter[str] = collections.Counter()
     tasks = [
-      corpus.Words(text.paths, keys, self._settings.lower_case)
+      corpus.Words(
+        text.paths,
+        keys,
+        lower_case=self._settings.lower_case,
+        remove_duplicates=self._settings.remove_duplicates,
+      )
       for keys in sample
     ]
     for counted in progress.logged(
@@ -231,49 +286,23 @@ class _Build:
     )
     return vocabulary.learn(counts, vocab_size=self._settings.vocab_size)
 
-  def _splits(
-    self,
-    text: corpus.Corpus,
-    groups: dict[str, list[external_sort.KeyRange]],
-    used_vocabulary: vocabulary.Vocabulary,
-  ) -> tuple[dict[str, list[dict]], dict[str, dict[str, Any]]]:
-    """Returns the shards of the splits, and the facts about them."""
-    paths = {
-      name: shards.write_examples(
-        name,
-        text,
-        groups[name],
-        shard_settings(
-          self._settings,
-          name,
-          vocab_path=os.path.join(self._scratch, data_directory.VOCAB_FILE),
-          vocab_sha256=used_vocabulary.sha256,
-        ),
-        directory=self._scratch,
-        processes=self._processes,
-      )
-      for name in SPLITS
-    }
-    written = {}
-    for name in SPLITS:
-      names = shards.write_shards(
-        name,
-        paths[name],
-        num_shards(self._settings, name),
-        directory=self._scratch,
-        processes=self._processes,
-      )
-      written[name] = [
-        shards.describe(os.path.join(self._scratch, file_name))
-        for file_name in names
-      ]
-    facts = {
-      name: shards.total(
-        external_sort.SortedFile(path).facts() for path in paths[name]
-      )
-      for name in SPLITS
-    }
-    return written, facts
+  def _shards(self, split: str, example_paths: Sequence[str]) -> list[dict]:
+    """Writes the shards of a split; returns their entries in the manifest."""
+    names = shards.write_shards(
+      split,
+      example_paths,
+      num_shards(self._settings, split),
+      directory=self._scratch,
+      processes=self._processes,
+    )
+    return [
+      shards.describe(os.path.join(self._scratch, name)) for name in names
+    ]
+
+
+def _read_json(path: str) -> dict:
+  with tf.io.gfile.GFile(path) as file:
+    return json.load(file)
 
 
 def check_text(

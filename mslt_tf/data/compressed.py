@@ -74,11 +74,11 @@ def fingerprint(path: str) -> str:
 
 @contextlib.contextmanager
 def reported(path: str) -> Iterator[None]:
-  """Turns a failure to read `path` into an `errors.InputError`."""
+  """Turns a failure to read `path` into an `errors.UnavailableError`."""
   try:
     yield
   except tf.errors.OpError as error:
-    raise errors.InputError(
+    raise errors.UnavailableError(
       f"input={path!r} cannot be read: {error.message}"
     ) from error
 

@@ -14,6 +14,7 @@ the corpus.
 import collections
 import dataclasses
 import hashlib
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -42,12 +43,10 @@ _CHUNKS = 64  # wanted at least, so that all processes have some
 _TASKS = 1024
 _MOST_TASK_BYTES = 1 << 26
 
-KEY_BYTES = 8
-
 
 @dataclasses.dataclass(frozen=True)
 class Corpus:
-  """Documents on disk; made by `read` or by `of_files`."""
+  """Documents on disk; made by `of_files`."""
 
   paths: tuple[str, ...]  # sorted files
   keys: np.ndarray  # uint64, ascending, each once: the index of documents
@@ -214,7 +213,7 @@ def parse(
 
 def key_of(text: bytes) -> int:
   """Returns the key of a document: 64 bits of the SHA-256 of its text."""
-  return int.from_bytes(hashlib.sha256(text).digest()[:KEY_BYTES], "big")
+  return int.from_bytes(hashlib.sha256(text).digest()[:8], "big")
 
 
 def _num_words(sentences: Sequence[str], most: int) -> int:
@@ -322,6 +321,11 @@ def texts(
   return [bytes(record) for record in external_sort.read(files, keys)[1]]
 
 
+def without_duplicates(sorted_texts: Sequence[bytes]) -> list[bytes]:
+  """Returns each text once; equal ones follow each other."""
+  return [text for text, _ in itertools.groupby(sorted_texts)]
+
+
 @dataclasses.dataclass(frozen=True)
 class Words:
   """A task: the words of a range of documents."""
@@ -329,11 +333,14 @@ class Words:
   text_paths: tuple[str, ...]
   keys: external_sort.KeyRange
   lower_case: bool
+  remove_duplicates: bool
 
 
 def count_words(task: Words) -> collections.Counter[str]:
   """Returns how often each word occurs."""
   found = texts(external_sort.open_all(task.text_paths), task.keys)
+  if task.remove_duplicates:
+    found = without_duplicates(found)
   return vocabulary.count_words(
     (sentence for text in found for sentence in text.split(b"\n")),
     lower_case=task.lower_case,

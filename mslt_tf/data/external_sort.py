@@ -18,12 +18,13 @@ import dataclasses
 import itertools
 import json
 import struct
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+
+from mslt_tf.data import whole_files
 
 KEY_END = 1 << 64  # Above every key.
 NUM_BUCKETS = 1 << 16  # Of all keys: those with the same first 16 bits.
@@ -59,10 +60,16 @@ class Writer:
 
   def __init__(self, path: str):
     self._path = path
-    # Two processes may do the same task: one that was believed dead.
-    self._unfinished = f"{path}.{uuid.uuid4().hex}"
-    self._file = tf.io.gfile.GFile(self._unfinished, "wb")
+    self._context = contextlib.ExitStack()
     self._lengths: list[np.ndarray] = []
+
+  def __enter__(self) -> "Writer":
+    piece = self._context.enter_context(whole_files.writing(self._path))
+    self._file = self._context.enter_context(tf.io.gfile.GFile(piece, "wb"))
+    return self
+
+  def __exit__(self, *error) -> bool | None:
+    return self._context.__exit__(*error)
 
   def add(self, content: bytes, lengths: np.ndarray) -> None:
     """Adds records that follow those before in the order of their keys.
@@ -74,12 +81,8 @@ class Writer:
     self._file.write(content)
     self._lengths.append(lengths)
 
-  @property
-  def num_records(self) -> int:
-    return sum(len(lengths) for lengths in self._lengths)
-
   def finish(self, keys: np.ndarray, facts: dict[str, Any]) -> None:
-    """Gives the file its name.
+    """Writes what follows the records.
 
     Args:
       keys: [N] uint64, ascending.
@@ -97,21 +100,6 @@ class Writer:
     self._file.write(
       _TAIL.pack(_MAGIC, len(entries), num_bytes, len(encoded_facts))
     )
-    self._file.close()
-    tf.io.gfile.rename(self._unfinished, self._path, overwrite=True)
-
-  def __enter__(self) -> "Writer":
-    return self
-
-  def __exit__(self, error_type, error, traceback) -> None:
-    if error is None:
-      return
-    # The first error is the one to hear of. A file that cannot be closed, as
-    # the disk is full, is still one that takes space.
-    with contextlib.suppress(tf.errors.OpError):
-      self._file.close()
-    with contextlib.suppress(tf.errors.OpError):
-      tf.io.gfile.remove(self._unfinished)
 
 
 class SortedFile:

@@ -17,6 +17,7 @@ import tensorflow as tf
 from mslt_tf import errors
 from mslt_tf.data import features
 from mslt_tf.data import record_index
+from mslt_tf.data import whole_files
 
 FILE = "manifest.json"
 FORMAT_VERSION = 2
@@ -85,10 +86,7 @@ def load(directory: str) -> dict:
 def save(manifest: dict, directory: str) -> None:
   """Writes `manifest.json`, whole or not at all."""
   path = os.path.join(directory, FILE)
-  unfinished = f"{path}.unfinished"
-  with tf.io.gfile.GFile(unfinished, "w") as file:
-    file.write(json.dumps(manifest, indent=1) + "\n")
-  tf.io.gfile.rename(unfinished, path, overwrite=True)
+  whole_files.write(path, (json.dumps(manifest, indent=1) + "\n").encode())
 
 
 def open_data(directory: str) -> Data:

@@ -14,7 +14,6 @@ R records.
 
 import dataclasses
 import struct
-import uuid
 import zlib
 from collections.abc import Sequence
 
@@ -23,6 +22,7 @@ import tensorflow as tf
 from absl import logging
 
 from mslt_tf import errors
+from mslt_tf.data import whole_files
 
 RECORDS_PER_BLOCK = 64
 
@@ -106,21 +106,17 @@ def of_shard(shard_path: str, *, records_per_block: int) -> RecordIndex:
 
 def write(index: RecordIndex, shard_path: str) -> None:
   """Writes the index of a shard, whole or not at all."""
-  path = path_of(shard_path)
+  header = _HEADER.pack(
+    _MAGIC,
+    _VERSION,
+    index.records_per_block,
+    index.num_records,
+    index.num_bytes,
+  )
   # Workers that start together may all write it.
-  unfinished = f"{path}.{uuid.uuid4().hex}"
-  with tf.io.gfile.GFile(unfinished, "wb") as file:
-    file.write(
-      _HEADER.pack(
-        _MAGIC,
-        _VERSION,
-        index.records_per_block,
-        index.num_records,
-        index.num_bytes,
-      )
-      + index.offsets.astype("<i8").tobytes()
-    )
-  tf.io.gfile.rename(unfinished, path, overwrite=True)
+  whole_files.write(
+    path_of(shard_path), header + index.offsets.astype("<i8").tobytes()
+  )
 
 
 def scan(shard_path: str, *, records_per_block: int) -> RecordIndex:

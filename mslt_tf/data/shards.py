@@ -8,12 +8,10 @@ memory.
 V vocabulary.
 """
 
-import contextlib
 import dataclasses
 import functools
 import itertools
 import os
-import uuid
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -30,6 +28,7 @@ from mslt_tf.data import progress
 from mslt_tf.data import record_index
 from mslt_tf.data import sentence_pairs
 from mslt_tf.data import vocabulary
+from mslt_tf.data import whole_files
 
 # Of a shard, in memory at once.
 _PART_BYTES = 1 << 26
@@ -37,7 +36,7 @@ _PART_BYTES = 1 << 26
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-  """What examples are made with; the names are those of `build.Settings`."""
+  """What examples are made with, most of it as in `build.Settings`."""
 
   vocab_path: str
   vocab_sha256: str
@@ -48,7 +47,7 @@ class Settings:
   short_sequence_prob: float
   whole_word_masking: bool
   remove_duplicates: bool
-  num_dupes: int
+  num_dupes: int  # how often each document is cut into pairs and masked
   seed: tuple[int, ...]  # of a split
 
 
@@ -81,7 +80,7 @@ def write_examples(
   directory: str,
   processes: processes_lib.Processes,
 ) -> list[str]:
-  """Writes a file of examples for each group; returns the paths."""
+  """Writes a file of examples for each group; returns the names."""
   tasks = [
     Group(
       text.paths,
@@ -99,7 +98,7 @@ def write_examples(
     total=len(left),
   ):
     pass
-  return [task.path for task in tasks]
+  return [os.path.basename(task.path) for task in tasks]
 
 
 def _write_group(task: Group) -> None:
@@ -133,7 +132,7 @@ def make_group(
     settings.vocab_path, settings.vocab_sha256, settings.lower_case
   )
   tokenized, facts = _tokenize(
-    _without_duplicates(texts) if settings.remove_duplicates else texts,
+    corpus.without_duplicates(texts) if settings.remove_duplicates else texts,
     tokenizer,
   )
   facts["duplicate_documents"] = len(texts) - (
@@ -141,7 +140,8 @@ def make_group(
   )
   if facts["num_documents"] < corpus.MIN_DOCUMENTS:
     raise errors.InputError(
-      f"of {len(texts)} documents {facts['num_documents']} have tokens, and"
+      f"of a group of {len(texts)} documents {facts['num_documents']} have"
+      " different text and tokens, and"
       f" {corpus.MIN_DOCUMENTS} are needed; is the vocabulary one of this text?"
     )
   # A generator for each group, so that any process can work on it.
@@ -188,15 +188,6 @@ def total(facts: Iterable[dict[str, Any]]) -> dict[str, Any]:
     for name, value in each.items():
       sums[name] = sums.get(name, 0) + np.asarray(value)
   return sums
-
-
-def _without_duplicates(texts: Sequence[bytes]) -> list[bytes]:
-  """Returns each text once; equal ones follow each other."""
-  return [
-    text
-    for text, before in zip(texts, [None, *texts], strict=False)
-    if text != before
-  ]
 
 
 def _tokenize(
@@ -308,9 +299,8 @@ def write_shard(
     Its entry in the manifest.
   """
   lengths = []
-  unfinished = f"{path}.{uuid.uuid4().hex}"
-  try:
-    with tf.io.TFRecordWriter(unfinished) as writer:
+  with whole_files.writing(path) as piece:
+    with tf.io.TFRecordWriter(piece) as writer:
       for record in records:
         writer.write(bytes(record))
         lengths.append(len(record))
@@ -318,12 +308,6 @@ def write_shard(
       lengths, records_per_block=records_per_block
     )
     record_index.write(index, path)
-    tf.io.gfile.rename(unfinished, path, overwrite=True)
-  except tf.errors.OpError:
-    # The disk may be full: the space is needed.
-    with contextlib.suppress(tf.errors.OpError):
-      tf.io.gfile.remove(unfinished)
-    raise
   return _entry(path, index)
 
 

@@ -24,6 +24,7 @@ from tensorflow_text.python.ops import bert_tokenizer
 
 from mslt_tf import errors
 from mslt_tf.data import bert_text
+from mslt_tf.data import whole_files
 
 PADDING = "[PAD]"
 UNKNOWN = "[UNK]"
@@ -123,10 +124,7 @@ def load(path: str) -> Vocabulary:
 
 def save(vocabulary: Vocabulary, path: str) -> None:
   """Writes a vocabulary file, whole or not at all."""
-  unfinished = f"{path}.unfinished"
-  with tf.io.gfile.GFile(unfinished, "wb") as file:
-    file.write(vocabulary.content)
-  tf.io.gfile.rename(unfinished, path, overwrite=True)
+  whole_files.write(path, vocabulary.content)
 
 
 def count_words(

@@ -555,7 +555,10 @@ def test_a_group_of_which_one_document_has_tokens_is_an_error(vocab, tmp_path):
   # Control characters are no tokens.
   others = "\n".join(f"{control} .\n" for control in "\x01\x02\x03")
   path.write_text(f"{_document(0)}\n{others}".replace(" .\n\n", "\n\n"))
-  with pytest.raises(errors.InputError, match=r"of 2 documents [01] have tok"):
+  with pytest.raises(
+    errors.InputError,
+    match=r"of a group of 2 documents [01] have different text and tok",
+  ):
     _build(
       str(path),
       tmp_path / "data",

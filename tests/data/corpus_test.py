@@ -147,8 +147,15 @@ def test_a_sample_is_the_first_groups():
 
 
 def test_words_of_a_range_are_counted(tmp_path):
-  paths, _ = _read(tmp_path, "The dog.\nThe Cat\n\nthe end\n\nthe\n")
-  words = corpus.count_words(
-    corpus.Words(tuple(paths), external_sort.ALL_KEYS, lower_case=True)
-  )
-  assert words == {"the": 4, "dog": 1, ".": 1, "cat": 1, "end": 1}
+  paths, _ = _read(tmp_path, "The dog.\nThe Cat\n\nthe end\n\nthe end\n")
+  for remove_duplicates, number in ((False, 2), (True, 1)):
+    words = corpus.count_words(
+      corpus.Words(
+        tuple(paths),
+        external_sort.ALL_KEYS,
+        lower_case=True,
+        remove_duplicates=remove_duplicates,
+      )
+    )
+    expected = {"the": 2 + number, "dog": 1, ".": 1, "cat": 1, "end": number}
+    assert words == expected

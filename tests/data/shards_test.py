@@ -208,7 +208,9 @@ def test_examples_are_of_the_seed_and_of_the_group(tmp_path):
 
 
 def test_documents_without_tokens_are_an_error_that_asks_why(tmp_path):
-  with pytest.raises(errors.InputError, match=r"of 2 documents 1 have tokens"):
+  with pytest.raises(
+    errors.InputError, match=r"group of 2 documents 1 have .*tokens"
+  ):
     _make(_settings(tmp_path / "vocab"), texts=TEXTS[2:4])
 
 
