@@ -21,7 +21,7 @@ import tempfile
 from absl import flags
 
 from mslt_tf import errors
-from mslt_tf.data import benchmark
+from mslt_tf.data.building import benchmark
 
 _OUTPUT = flags.DEFINE_string(
   "output", None, "The JSON file to write.", required=True

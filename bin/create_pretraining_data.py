@@ -22,10 +22,10 @@ import os
 from absl import flags
 
 from mslt_tf import errors
-from mslt_tf.data import build
-from mslt_tf.data import documents
-from mslt_tf.data import manifest
-from mslt_tf.data import verification
+from mslt_tf.data.building import build
+from mslt_tf.data.reading import manifest
+from mslt_tf.data.text import documents
+from mslt_tf.data.verification import verify
 
 _DEFAULTS = build.Settings()
 
@@ -133,7 +133,7 @@ _VERIFY = flags.DEFINE_boolean(
 
 def main() -> None:
   if _VERIFY.value:
-    print(verification.verify(_OUTPUT_DIR.value))
+    print(verify.verify(_OUTPUT_DIR.value))
     return
   inputs = _INPUT.value or []
   num_processes = _NUM_PROCESSES.value
@@ -177,7 +177,7 @@ def _build_with_beam(
   inputs: list[str], settings: build.Settings
 ) -> build.Result:
   try:
-    from mslt_tf.data import beam_build
+    from mslt_tf.data.building import beam_build
   except ImportError as error:
     raise errors.InputError(
       f"runner={_RUNNER.value} needs Apache Beam: pip install --constraint"

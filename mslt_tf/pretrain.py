@@ -18,9 +18,9 @@ from mslt_tf import config as config_lib
 from mslt_tf import errors
 from mslt_tf import plan
 from mslt_tf import stage_training
-from mslt_tf.data import existing_shards
-from mslt_tf.data import input_pipeline
-from mslt_tf.data import manifest
+from mslt_tf.data.reading import existing_shards
+from mslt_tf.data.reading import input_pipeline
+from mslt_tf.data.reading import manifest
 from mslt_tf.training import cluster as cluster_lib
 from mslt_tf.training import loop
 from mslt_tf.training import metrics

@@ -13,8 +13,8 @@ from mslt_tf import config as config_lib
 from mslt_tf import errors
 from mslt_tf import growth
 from mslt_tf import plan
-from mslt_tf.data import input_pipeline
-from mslt_tf.data import manifest
+from mslt_tf.data.reading import input_pipeline
+from mslt_tf.data.reading import manifest
 from mslt_tf.models import bert
 from mslt_tf.models import dropout as dropout_lib
 from mslt_tf.models import weights

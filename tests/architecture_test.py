@@ -17,7 +17,11 @@ ROOT = pathlib.Path(__file__).parents[1]
 # package of mslt_tf, or bin; one that stands in its own set is a package whose
 # modules see each other. A new top module or package gets a line here.
 _PURE = {"errors", "schedules", "costs", "growth"}
-_MIDDLE = {"data", "models", "optimization", "training"}
+_DATA = {
+  "data", "data/text", "data/examples", "data/reading", "data/building",
+  "data/verification",
+}  # fmt: skip
+_MIDDLE = {*_DATA, "models", "optimization", "training"}
 _TOP = {
   "config", "plan", "assembly", "stage_training", "pretrain", "finetune",
   "benchmark",
@@ -28,8 +32,13 @@ MAY_IMPORT = {
   "schedules": {"errors"},
   "costs": {"errors", "schedules"},
   "growth": {"errors", "schedules"},
-  "data": {*_PURE, "data"},
-  "models": {*_PURE, "data", "models"},
+  "data": {"errors"},
+  "data/text": {"errors", "data/text"},
+  "data/examples": {"errors", "data", "data/examples"},
+  "data/reading": {"errors", "data", "data/examples", "data/reading"},
+  "data/building": {"errors", *_DATA} - {"data/verification"},
+  "data/verification": {"errors", *_DATA} - {"data/text", "data/building"},
+  "models": {*_PURE, "data/examples", "models"},
   "optimization": {*_PURE, "optimization"},
   "training": {"errors", "training"},
   "interop": {*_PURE, *_MIDDLE, "interop"},
@@ -48,8 +57,8 @@ MAY_IMPORT = {
 WITHOUT_TENSORFLOW = {
   "mslt_tf/config",
   "mslt_tf/costs",
-  "mslt_tf/data/masking",
-  "mslt_tf/data/sentence_pairs",
+  "mslt_tf/data/examples/masking",
+  "mslt_tf/data/examples/sentence_pairs",
   "mslt_tf/errors",
   "mslt_tf/growth",
   "mslt_tf/plan",
@@ -106,8 +115,10 @@ def _imports_of_ours(tree: ast.Module) -> set[str]:
 
 
 def _layer(path: str) -> str:
-  first, second = path.split("/")[:2]
-  return second if first == "mslt_tf" else first
+  first, second, *rest = path.split("/")
+  if first != "mslt_tf":
+    return first
+  return f"{second}/{rest[0]}" if second == "data" and rest[1:] else second
 
 
 def _targets() -> dict[str, tuple[str, dict]]:

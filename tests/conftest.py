@@ -54,7 +54,7 @@ def vocab_file(tmp_path_factory) -> str:
 @pytest.fixture(scope="session")
 def shards(tmp_path_factory, text_file, vocab_file) -> str:
   """A data set: 46 tokens, sequences of 16, at most 3 predictions."""
-  from mslt_tf.data import build
+  from mslt_tf.data.building import build
 
   directory = tmp_path_factory.mktemp("shards")
   build.build(
@@ -80,8 +80,8 @@ def make_batch() -> Callable:
   A token with a stroke is predicted; what the model reads stands behind it. The
   ids are 0 to 4 for the special tokens, then come a, b, c, ##a and ##b.
   """
-  from mslt_tf.data import example_batch
-  from mslt_tf.data import vocabulary
+  from mslt_tf.data.examples import vocabulary
+  from mslt_tf.data.verification import example_batch
 
   tokens = (*SPECIAL_TOKENS, "a", "b", "c", "##a", "##b")
   ids = {token: index for index, token in enumerate(tokens)}

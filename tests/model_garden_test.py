@@ -15,8 +15,8 @@ from mslt_tf import config as config_lib
 from mslt_tf import errors
 from mslt_tf import pretrain
 from mslt_tf.analysis import comparison
-from mslt_tf.data import features
-from mslt_tf.data import manifest
+from mslt_tf.data.examples import features
+from mslt_tf.data.reading import manifest
 from mslt_tf.training import metrics
 from mslt_tf.training import run_directory
 

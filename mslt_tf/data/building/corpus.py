@@ -1,0 +1,363 @@
+"""Text -> files of documents in a random order, and what is made of which.
+
+A document's key is a hash of its text. Documents are sorted by it
+(`external_sort`), which is a random order, and everything that follows is a
+function of the set of documents and a seed: not of the files, their order, or
+how many processes read them.
+
+Documents with the lowest keys are held out. The others, and these, are cut into
+groups of consecutive keys. A group is what one task holds in memory to make
+examples of, and where it finds random next sentences: thus a random sample of
+the corpus.
+"""
+
+import collections
+import dataclasses
+import hashlib
+import itertools
+import os
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from mslt_tf import errors
+from mslt_tf.data import progress
+from mslt_tf.data.building import external_sort
+from mslt_tf.data.building import processes as processes_lib
+from mslt_tf.data.examples import vocabulary
+from mslt_tf.data.text import documents
+
+MIN_DOCUMENTS = 2  # of a split: a random next comes from another document.
+
+# Of the text of a group.
+_GROUP_BYTES = 1 << 23
+_GROUP_DOCUMENTS = 64  # Fewer are no sample, unless they are large.
+_MOST_GROUP_BYTES = 1 << 26
+# Chunks are cut off a file one after another, and a task parses some of them.
+CHUNK_BYTES = 1 << 23
+_LEAST_CHUNK_BYTES = 1 << 20
+_CHUNKS = 64  # wanted at least, so that all processes have some
+# Every group reads every file that a task leaves: so there are not too many.
+_TASKS = 1024
+_MOST_TASK_BYTES = 1 << 26
+
+
+@dataclasses.dataclass(frozen=True)
+class Corpus:
+  """Documents on disk; made by `of_files`."""
+
+  paths: tuple[str, ...]  # sorted files
+  keys: np.ndarray  # uint64, ascending, each once: the index of documents
+  num_bytes: np.ndarray  # [external_sort.NUM_BUCKETS] of text
+
+
+@dataclasses.dataclass(frozen=True)
+class _Task:
+  chunks: tuple[documents.Chunk, ...]
+  path: str
+  min_words: int
+
+
+def read(
+  sources: Sequence[documents.Source],
+  directory: str,
+  *,
+  processes: processes_lib.Processes,
+  input_format: str,
+  text_field: str,
+  min_words: int,
+) -> tuple[list[str], collections.Counter[str]]:
+  """Reads documents into sorted files, those that are not there yet.
+
+  Args:
+    sources: what `documents.find` returned.
+    directory: where the files go.
+    processes: what parses the text.
+    input_format: one of `documents.FORMATS`.
+    text_field: of JSON lines.
+    min_words: documents with fewer are dropped.
+
+  Returns:
+    The paths, and how much was dropped of what.
+
+  Raises:
+    errors.InputError: a source that cannot be read.
+  """
+  total = sum(map(documents.num_bytes, sources))
+  chunk_bytes = min(max(total // _CHUNKS, _LEAST_CHUNK_BYTES), CHUNK_BYTES)
+  task_bytes = min(max(total // _TASKS, chunk_bytes), _MOST_TASK_BYTES)
+  paths = []
+  formats: collections.Counter[str] = collections.Counter()
+
+  def tasks_of(unit: tuple[int, list[documents.Source]]) -> Iterator[_Task]:
+    unit_index, unit_sources = unit
+    bundles = _bundles(
+      unit_sources, chunk_bytes, task_bytes, input_format, text_field
+    )
+    for index, chunks in enumerate(bundles):
+      path = os.path.join(directory, f"text-{unit_index:06d}-{index:06d}")
+      yield _Task(tuple(chunks), path, min_words)
+
+  def tasks_left() -> Iterator[_Task]:
+    units = enumerate(_units(sources, task_bytes))
+    for task in processes.read_ahead(tasks_of, units):
+      paths.append(task.path)
+      formats.update(
+        {chunk.source: chunk.input_format for chunk in task.chunks}.values()
+      )
+      if not tf.io.gfile.exists(task.path):
+        yield task
+
+  for _ in progress.logged(
+    processes.map(_read_chunks, tasks_left()), "Reading text, chunk by chunk"
+  ):
+    pass
+  if input_format == "auto":
+    # A wrong guess would spoil the sentence pairs without a sign.
+    logging.info(
+      "Chunks read as %s (--input_format).",
+      ", ".join(
+        f"{name}: {number}" for name, number in sorted(formats.items())
+      ),
+    )
+  dropped: collections.Counter[str] = collections.Counter()
+  for file in external_sort.open_all(sorted(paths)):
+    dropped.update(file.facts())
+  return sorted(paths), dropped
+
+
+def _units(
+  sources: Iterable[documents.Source], least_bytes: int
+) -> Iterator[list[documents.Source]]:
+  """Yields the sources, small ones together."""
+  unit = []
+  num_bytes = 0
+  for source in sources:
+    unit.append(source)
+    num_bytes += documents.num_bytes(source)
+    if num_bytes >= least_bytes:
+      yield unit
+      unit = []
+      num_bytes = 0
+  if unit:
+    yield unit
+
+
+def _bundles(
+  sources: Iterable[documents.Source],
+  chunk_bytes: int,
+  task_bytes: int,
+  input_format: str,
+  text_field: str,
+) -> Iterator[list[documents.Chunk]]:
+  """Yields the chunks of sources, as many together as a task parses."""
+  bundle = []
+  num_bytes = 0
+  for source in sources:
+    for chunk in documents.chunks(
+      source,
+      input_format=input_format,
+      text_field=text_field,
+      chunk_bytes=chunk_bytes,
+    ):
+      bundle.append(chunk)
+      # A range of a TensorFlow dataset has none, and is cut to chunk_bytes.
+      num_bytes += len(chunk.content) or chunk_bytes
+      if num_bytes >= task_bytes:
+        yield bundle
+        bundle = []
+        num_bytes = 0
+  if bundle:
+    yield bundle
+
+
+def _read_chunks(task: _Task) -> None:
+  parsed: list[bytes] = []
+  dropped: collections.Counter[str] = collections.Counter()
+  all_keys = [np.zeros(0, np.uint64)]
+  for chunk in task.chunks:
+    some_keys, texts_of_chunk, dropped_there = parse(chunk, task.min_words)
+    all_keys.append(some_keys)
+    parsed += texts_of_chunk
+    dropped.update(dropped_there)
+  keys = np.concatenate(all_keys)
+  order = np.argsort(keys, kind="stable")
+  lengths = np.array([len(text) for text in parsed], np.int64)
+  with external_sort.Writer(task.path) as writer:
+    writer.add(b"".join(parsed[index] for index in order), lengths[order])
+    writer.finish(keys[order], dropped)
+
+
+def parse(
+  chunk: documents.Chunk, min_words: int
+) -> tuple[np.ndarray, list[bytes], collections.Counter[str]]:
+  """Returns the keys and texts of documents, and how much of what was dropped.
+
+  Args:
+    chunk: of a source.
+    min_words: documents with fewer are dropped.
+  """
+  parsed = documents.parse(chunk)
+  dropped = collections.Counter(parsed.dropped)
+  found = []
+  for sentences in parsed.documents:
+    if _num_words(sentences, min_words) >= min_words:
+      found.append("\n".join(sentences).encode())
+    else:
+      dropped["short_documents"] += 1
+  keys = np.array([key_of(text) for text in found], np.uint64)
+  return keys, found, dropped
+
+
+def key_of(text: bytes) -> int:
+  """Returns the key of a document: 64 bits of the SHA-256 of its text."""
+  return int.from_bytes(hashlib.sha256(text).digest()[:8], "big")
+
+
+def _num_words(sentences: Sequence[str], most: int) -> int:
+  """Counts words, which have blanks between them, to `most` or a bit more."""
+  number = 0
+  for sentence in sentences:
+    if number >= most:
+      break
+    number += len(sentence.split())
+  return number
+
+
+def of_files(paths: Sequence[str]) -> Corpus:
+  """Returns the corpus that sorted files hold, with its index."""
+  num_bytes = np.zeros(external_sort.NUM_BUCKETS, np.int64)
+  keys = np.zeros(0, np.uint64)
+  found = []
+  for file in external_sort.open_all(paths):
+    file_keys, ends, _ = file.entries()
+    lengths = np.diff(ends.astype(np.int64), prepend=0)
+    num_bytes += external_sort.bucket_counts(file_keys, lengths)
+    found.append(file_keys)
+  keys = np.unique(np.concatenate([keys, *found]))
+  return Corpus(tuple(paths), keys, num_bytes)
+
+
+def split(
+  keys: np.ndarray, heldout_fraction: float
+) -> dict[str, external_sort.KeyRange]:
+  """Returns the keys of the training and of the held-out documents.
+
+  The lowest keys are held out, so all copies of a document are on one side.
+  Each side has at least two different documents.
+
+  Args:
+    keys: [documents] of the corpus, ascending and different.
+    heldout_fraction: expected share of documents that are held out.
+
+  Raises:
+    errors.InputError: there are fewer than four different documents.
+  """
+  if len(keys) < 2 * MIN_DOCUMENTS:
+    raise errors.InputError(
+      f"the input has {len(keys)} different documents, but training and"
+      f" held-out data need {MIN_DOCUMENTS} each; give more files, or with"
+      " --input_format=sentences put blank lines between documents."
+    )
+  limit = np.uint64(heldout_fraction * 2**64)
+  num_heldout = int(np.searchsorted(keys, limit))
+  num_heldout = min(max(num_heldout, MIN_DOCUMENTS), len(keys) - MIN_DOCUMENTS)
+  cut = int(keys[num_heldout])
+  return {
+    "train": external_sort.KeyRange(cut, external_sort.KEY_END),
+    "heldout": external_sort.KeyRange(0, cut),
+  }
+
+
+def groups(
+  corpus: Corpus, keys: external_sort.KeyRange
+) -> list[external_sort.KeyRange]:
+  """Returns the groups that the documents of a split are cut into.
+
+  Args:
+    corpus: the documents.
+    keys: of the split.
+  """
+  is_own = corpus.keys >= np.uint64(keys.start)
+  if keys.end < external_sort.KEY_END:
+    is_own &= corpus.keys < np.uint64(keys.end)
+  num_documents = external_sort.bucket_counts(corpus.keys[is_own])
+  # Where the split begins within a bucket, its text is counted as a whole.
+  num_bytes = np.where(num_documents > 0, corpus.num_bytes, 0)
+  buckets = external_sort.ALL_KEYS.split(len(num_documents))
+  cuts = [keys.start]
+  documents_left, bytes_left = num_documents.sum(), num_bytes.sum()
+  in_group = bytes_in_group = 0
+  for bucket in np.flatnonzero(num_documents):
+    in_group += num_documents[bucket]
+    bytes_in_group += num_bytes[bucket]
+    documents_left -= num_documents[bucket]
+    bytes_left -= num_bytes[bucket]
+    if _is_group(in_group, bytes_in_group) and _is_group(
+      documents_left, bytes_left
+    ):
+      cuts.append(buckets[bucket].end)
+      in_group = bytes_in_group = 0
+  return [
+    external_sort.KeyRange(start, end)
+    for start, end in zip(cuts, [*cuts[1:], keys.end], strict=True)
+  ]
+
+
+def _is_group(num_documents: int, num_bytes: int) -> bool:
+  """Says whether this is enough for a group."""
+  return bool(
+    (num_documents >= _GROUP_DOCUMENTS and num_bytes >= _GROUP_BYTES)
+    or (num_documents >= MIN_DOCUMENTS and num_bytes >= _MOST_GROUP_BYTES)
+  )
+
+
+def texts(
+  files: Iterable[external_sort.SortedFile], keys: external_sort.KeyRange
+) -> list[bytes]:
+  """Returns a range of documents in their order, each a line a sentence."""
+  return [bytes(record) for record in external_sort.read(files, keys)[1]]
+
+
+def without_duplicates(sorted_texts: Sequence[bytes]) -> list[bytes]:
+  """Returns each text once; equal ones follow each other."""
+  return [text for text, _ in itertools.groupby(sorted_texts)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Words:
+  """A task: the words of a range of documents."""
+
+  text_paths: tuple[str, ...]
+  keys: external_sort.KeyRange
+  lower_case: bool
+  remove_duplicates: bool
+
+
+def count_words(task: Words) -> collections.Counter[str]:
+  """Returns how often each word occurs."""
+  found = texts(external_sort.open_all(task.text_paths), task.keys)
+  if task.remove_duplicates:
+    found = without_duplicates(found)
+  return vocabulary.count_words(
+    (sentence for text in found for sentence in text.split(b"\n")),
+    lower_case=task.lower_case,
+  )
+
+
+def sample(
+  corpus: Corpus,
+  groups_of_split: Sequence[external_sort.KeyRange],
+  num_bytes: int,
+) -> list[external_sort.KeyRange]:
+  """Returns the first groups that have `num_bytes` of text together."""
+  chosen = []
+  for keys in groups_of_split:
+    if num_bytes <= 0:
+      break
+    chosen.append(keys)
+    first, last = keys.start >> 48, (keys.end - 1) >> 48
+    num_bytes -= int(corpus.num_bytes[first : last + 1].sum())
+  return chosen
