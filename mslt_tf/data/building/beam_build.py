@@ -24,7 +24,9 @@ from mslt_tf import errors
 from mslt_tf.data.building import build as build_lib
 from mslt_tf.data.building import corpus
 from mslt_tf.data.building import data_directory
+from mslt_tf.data.building import example_groups
 from mslt_tf.data.building import external_sort
+from mslt_tf.data.building import partition
 from mslt_tf.data.building import shards
 from mslt_tf.data.examples import vocabulary
 from mslt_tf.data.reading import manifest
@@ -223,7 +225,7 @@ def _add_steps(
       arguments,
       scratch,
       beam.pvalue.AsDict(
-        made.facts | "Join facts" >> beam.CombinePerKey(shards.total)
+        made.facts | "Join facts" >> beam.CombinePerKey(example_groups.total)
       ),
       beam.pvalue.AsList(entries),
       beam.pvalue.AsSingleton(
@@ -273,13 +275,14 @@ def _plan(
 ) -> _Plan:
   text = corpus.Corpus((), *index)
   build_lib.check_text(text, sources)
-  split_keys = corpus.split(text.keys, settings.heldout_fraction)
+  split_keys = partition.split(text.keys, settings.heldout_fraction)
   groups = {
-    split: corpus.groups(text, split_keys[split]) for split in build_lib.SPLITS
+    split: partition.groups(text, split_keys[split])
+    for split in build_lib.SPLITS
   }
   return _Plan(
     groups,
-    corpus.sample(text, groups["train"], settings.vocab_sample_bytes),
+    partition.sample(text, groups["train"], settings.vocab_sample_bytes),
   )
 
 
@@ -312,7 +315,7 @@ def _learn(word_counts: Mapping[str, int], vocab_size: int, path: str) -> str:
 
 def _make_group(
   item: tuple[tuple[str, int], Iterable[tuple[int, bytes]]],
-  settings: dict[str, shards.Settings],
+  settings: dict[str, example_groups.Settings],
   vocab_sha256: str,
 ) -> Iterator[Any]:
   """Yields the examples of a group in pieces, its facts, counts of the keys."""
@@ -324,7 +327,7 @@ def _make_group(
     contents.append(content)
     lengths.append(some_lengths)
 
-  keys, facts = shards.make_group(
+  keys, facts = example_groups.make_group(
     [text for _, text in sorted(texts)],
     index,
     dataclasses.replace(settings[split], vocab_sha256=vocab_sha256),

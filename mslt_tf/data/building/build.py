@@ -25,7 +25,9 @@ from mslt_tf import errors
 from mslt_tf.data import progress
 from mslt_tf.data.building import corpus
 from mslt_tf.data.building import data_directory
+from mslt_tf.data.building import example_groups
 from mslt_tf.data.building import external_sort
+from mslt_tf.data.building import partition
 from mslt_tf.data.building import processes as processes_lib
 from mslt_tf.data.building import shards
 from mslt_tf.data.examples import vocabulary
@@ -186,7 +188,7 @@ class _Build:
       vocabulary.load(self._vocab_path),
       {split: self._shards(split, paths[split]) for split in SPLITS},
       {
-        split: shards.total(
+        split: example_groups.total(
           external_sort.SortedFile(path).facts() for path in paths[split]
         )
         for split in SPLITS
@@ -205,15 +207,17 @@ class _Build:
       The names of the files of each split, and what was `dropped`.
     """
     text, dropped = self._text(sources)
-    split_keys = corpus.split(text.keys, self._settings.heldout_fraction)
-    groups = {split: corpus.groups(text, split_keys[split]) for split in SPLITS}
+    split_keys = partition.split(text.keys, self._settings.heldout_fraction)
+    groups = {
+      split: partition.groups(text, split_keys[split]) for split in SPLITS
+    }
     if tf.io.gfile.exists(self._vocab_path):
       used_vocabulary = vocabulary.load(self._vocab_path)
     else:
       used_vocabulary = given_vocabulary or self._learn(text, groups["train"])
       vocabulary.save(used_vocabulary, self._vocab_path)
     names: dict[str, Any] = {
-      split: shards.write_examples(
+      split: example_groups.write(
         split,
         text,
         groups[split],
@@ -262,7 +266,7 @@ class _Build:
   ) -> vocabulary.Vocabulary:
     """Learns a vocabulary from a sample of the training documents."""
     assert self._settings.vocab_size is not None  # No vocabulary was given.
-    sample = corpus.sample(text, groups, self._settings.vocab_sample_bytes)
+    sample = partition.sample(text, groups, self._settings.vocab_sample_bytes)
     counts: collections.Counter[str] = collections.Counter()
     tasks = [
       corpus.Words(
@@ -288,7 +292,7 @@ class _Build:
 
   def _shards(self, split: str, example_paths: Sequence[str]) -> list[dict]:
     """Writes the shards of a split; returns their entries in the manifest."""
-    names = shards.write_shards(
+    names = shards.write(
       split,
       example_paths,
       num_shards(self._settings, split),
@@ -325,9 +329,9 @@ def num_shards(settings: Settings, split: str) -> int:
 
 def shard_settings(
   settings: Settings, split: str, *, vocab_path: str, vocab_sha256: str
-) -> shards.Settings:
+) -> example_groups.Settings:
   """Returns how the examples of a split are made."""
-  return shards.Settings(
+  return example_groups.Settings(
     vocab_path=vocab_path,
     vocab_sha256=vocab_sha256,
     lower_case=settings.lower_case,
@@ -357,7 +361,7 @@ def describe(
     arguments: what it is a function of.
     used_vocabulary: its vocabulary.
     splits: the entries of the shards of each split.
-    facts: of each split, as `shards.total` returns them.
+    facts: of each split, as `example_groups.total` returns them.
     dropped: what reading has dropped.
   """
   dropped = collections.Counter(dropped)

@@ -36,8 +36,8 @@ def test_the_data_set_is_the_same_byte_for_byte(
   text_file, settings, tmp_path, monkeypatch, vocab
 ):
   # Several groups, of few documents each.
-  monkeypatch.setattr("mslt_tf.data.building.corpus._GROUP_BYTES", 1)
-  monkeypatch.setattr("mslt_tf.data.building.corpus._GROUP_DOCUMENTS", 5)
+  monkeypatch.setattr("mslt_tf.data.building.partition._GROUP_BYTES", 1)
+  monkeypatch.setattr("mslt_tf.data.building.partition._GROUP_DOCUMENTS", 5)
   if vocab == "learnt":
     settings = build.Settings(
       **{**vars(settings), "vocab_path": None, "vocab_size": 70}

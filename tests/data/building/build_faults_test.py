@@ -33,8 +33,9 @@ import tensorflow as tf
 from mslt_tf import errors
 from mslt_tf.data.building import build
 from mslt_tf.data.building import corpus
+from mslt_tf.data.building import example_groups
 from mslt_tf.data.building import external_sort
-from mslt_tf.data.building import shards
+from mslt_tf.data.building import partition
 from mslt_tf.data.reading import manifest
 from mslt_tf.data.reading import record_index
 
@@ -167,8 +168,8 @@ def watch(killer: Killer) -> None:
 
 def use_small_tasks(setattr=setattr) -> None:
   """Has even a small corpus make many tasks."""
-  setattr(corpus, "_GROUP_BYTES", 1)
-  setattr(corpus, "_GROUP_DOCUMENTS", 5)
+  setattr(partition, "_GROUP_BYTES", 1)
+  setattr(partition, "_GROUP_DOCUMENTS", 5)
   setattr(corpus, "_LEAST_CHUNK_BYTES", 500)
   setattr(corpus, "CHUNK_BYTES", 500)
 
@@ -396,7 +397,7 @@ def test_what_was_removed_in_part_is_not_used(
 
   with monkeypatch.context() as patch, pytest.raises(Stopped):
     patch.setattr(tf.io.gfile, "rmtree", remove_some)
-    patch.setattr(shards, "write_examples", fail)
+    patch.setattr(example_groups, "write", fail)
     build.build([folder], killed, SETTINGS)
   build.build([folder], killed, SETTINGS)
   assert digests(killed) == digests(whole)
@@ -406,7 +407,7 @@ def test_two_builds_in_one_directory_do_not_meet(
   folder, whole, tmp_path, monkeypatch
 ):
   killed = str(tmp_path / "killed")
-  write_examples = shards.write_examples
+  write_examples = example_groups.write
 
   def build_again(*args, **kwargs):
     with pytest.raises(errors.InputError, match="another process is building"):
@@ -414,7 +415,7 @@ def test_two_builds_in_one_directory_do_not_meet(
     return write_examples(*args, **kwargs)
 
   with monkeypatch.context() as patch:
-    patch.setattr(shards, "write_examples", build_again)
+    patch.setattr(example_groups, "write", build_again)
     build.build([folder], killed, SETTINGS)
   assert digests(killed) == digests(whole)
 

@@ -402,8 +402,8 @@ def _without_input(result: build.Result) -> dict:
 @pytest.fixture
 def small_tasks(monkeypatch):
   """Has even a small corpus make many tasks."""
-  monkeypatch.setattr("mslt_tf.data.building.corpus._GROUP_BYTES", 1)
-  monkeypatch.setattr("mslt_tf.data.building.corpus._GROUP_DOCUMENTS", 5)
+  monkeypatch.setattr("mslt_tf.data.building.partition._GROUP_BYTES", 1)
+  monkeypatch.setattr("mslt_tf.data.building.partition._GROUP_DOCUMENTS", 5)
   monkeypatch.setattr("mslt_tf.data.building.corpus._LEAST_CHUNK_BYTES", 900)
   monkeypatch.setattr("mslt_tf.data.building.corpus.CHUNK_BYTES", 900)
 
@@ -537,8 +537,8 @@ def test_duplicates_are_as_if_they_were_not_there(
 def test_a_group_has_two_different_documents_whatever_the_copies(
   vocab, tmp_path, monkeypatch
 ):
-  monkeypatch.setattr("mslt_tf.data.building.corpus._GROUP_BYTES", 1)
-  monkeypatch.setattr("mslt_tf.data.building.corpus._GROUP_DOCUMENTS", 2)
+  monkeypatch.setattr("mslt_tf.data.building.partition._GROUP_BYTES", 1)
+  monkeypatch.setattr("mslt_tf.data.building.partition._GROUP_DOCUMENTS", 2)
   path = tmp_path / "corpus.txt"
   indices = [0, 1, 2, 3, 4, 5, 6, *[0] * 9, *[1] * 9, *[2] * 9, *[3] * 9]
   path.write_text("\n".join(map(_document, indices)))
