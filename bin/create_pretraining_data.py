@@ -43,15 +43,19 @@ _OUTPUT_DIR = flags.DEFINE_string(
   "output_dir", None, "Where the data set goes.", required=True
 )
 _VOCAB = flags.DEFINE_string(
-  "vocab", None, "A vocabulary file of BERT; or give --vocab_size."
+  "vocab",
+  None,
+  "A vocabulary file of BERT. Either this or --vocab_size must be given.",
 )
 _VOCAB_SIZE = flags.DEFINE_integer(
-  "vocab_size", None, "Size of a vocabulary to learn; or give --vocab."
+  "vocab_size",
+  None,
+  "Size of a vocabulary to learn. Either this or --vocab must be given.",
 )
 _VOCAB_SAMPLE_BYTES = flags.DEFINE_integer(
   "vocab_sample_bytes",
   _DEFAULTS.vocab_sample_bytes,
-  "Of training text, a random sample, to learn a vocabulary from.",
+  "Bytes of training text, a random sample, to learn a vocabulary from.",
 )
 _INPUT_FORMAT = flags.DEFINE_enum(
   "input_format",
@@ -63,7 +67,9 @@ _INPUT_FORMAT = flags.DEFINE_enum(
   " auto: decides for each file.",
 )
 _TEXT_FIELD = flags.DEFINE_string(
-  "text_field", _DEFAULTS.text_field, "Where JSON lines have their text."
+  "text_field",
+  _DEFAULTS.text_field,
+  "Where JSON lines or examples of TensorFlow Datasets have their text.",
 )
 _MIN_WORDS = flags.DEFINE_integer(
   "min_words", _DEFAULTS.min_words, "Documents with fewer words are dropped."
@@ -92,7 +98,8 @@ _SHORT_SEQUENCE_PROB = flags.DEFINE_float(
 _DUPE_FACTOR = flags.DEFINE_integer(
   "dupe_factor",
   _DEFAULTS.dupe_factor,
-  "How often the training text is masked, each time anew.",
+  "How often the training text is cut and masked, each time anew;"
+  " google-research/bert's default is 10.",
 )
 _WHOLE_WORD_MASKING = flags.DEFINE_boolean(
   "whole_word_masking",
@@ -108,9 +115,13 @@ _HELDOUT_FRACTION = flags.DEFINE_float(
   "Share of documents that are held out for evaluation.",
 )
 _NUM_SHARDS = flags.DEFINE_integer(
-  "num_shards", _DEFAULTS.num_shards, "Files of training examples."
+  "num_shards",
+  _DEFAULTS.num_shards,
+  "Files of training examples; held-out ones are in proportion.",
 )
-_SEED = flags.DEFINE_integer("seed", _DEFAULTS.seed, "Of every random choice.")
+_SEED = flags.DEFINE_integer(
+  "seed", _DEFAULTS.seed, "Seed of every random choice."
+)
 _NUM_PROCESSES = flags.DEFINE_integer(
   "num_processes",
   None,
