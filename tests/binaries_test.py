@@ -160,6 +160,31 @@ def test_a_binary_explains_itself():
       ["--runs={f}/runs/none", "--output_dir={f}/comparison"],
       "runs/none",
     ),
+    (
+      "benchmark.py",
+      ["--config={f}/none.yaml", "--output={f}/benchmark.json"],
+      "none.yaml",
+    ),
+    (
+      "benchmark.py",
+      ["--config={f}/config.yaml", "--output={f}/no/where.json"],
+      "no/where.json cannot be written",
+    ),
+    (
+      "benchmark.py",
+      ["--config={f}/config.yaml", "--output=x", "--peers=nobody"],
+      "nobody",
+    ),
+    (
+      "benchmark_data.py",
+      ["--output={f}/no/where.json"],
+      "no/where.json cannot be written",
+    ),
+    (
+      "benchmark_data.py",
+      ["--input={f}/none.txt", "--output={f}/benchmark.json"],
+      "none.txt' matches no file",
+    ),
   ],
 )
 def test_wrong_input_is_one_line_on_stderr(

@@ -8,6 +8,7 @@ import contextlib
 import multiprocessing
 import os
 import resource
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from multiprocessing import connection
@@ -107,6 +108,8 @@ def start(
 
 
 def _work(pipe: connection.Connection, maker: Callable[[], Program]) -> None:
+  # Ctrl-C goes to all processes; the parent is the one to tell of it.
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
   start = time.perf_counter()
   try:
     program = maker()
