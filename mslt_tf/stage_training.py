@@ -293,13 +293,9 @@ class StageTraining:
     self._start_from_here()
 
   def _sums_in_training(self, features, place: loop.Place) -> loop.Sums:
-    dropout = dropout_lib.Dropout(
-      self._config.training.seed,
-      place.batch_index,
-      place.replica,
-      place.micro_batch,
+    return sums_in_training(
+      self._model, features, place, seed=self._config.training.seed
     )
-    return bert.pretraining_sums(self._model(features, dropout), features)
 
   def _train(self, num_steps: int) -> loop.Stretch:
     start = time.monotonic()
@@ -452,6 +448,16 @@ def _place_of(context: tf.distribute.InputContext) -> dict[str, int]:
     "worker": context.input_pipeline_id,
     "num_parts": context.num_replicas_in_sync // num_workers,
   }
+
+
+def sums_in_training(
+  model: bert.Bert, features: loop.Features, place: loop.Place, *, seed: int
+) -> loop.Sums:
+  """Returns the sums of a forward pass with the dropout of its place."""
+  dropout = dropout_lib.Dropout(
+    seed, place.batch_index, place.replica, place.micro_batch
+  )
+  return bert.pretraining_sums(model(features, dropout), features)
 
 
 def use_xla(config: config_lib.Config) -> bool:

@@ -15,7 +15,6 @@ from mslt_tf import plan
 from mslt_tf import stage_training
 from mslt_tf.benchmark import random_examples
 from mslt_tf.models import bert
-from mslt_tf.models import dropout as dropout_lib
 from mslt_tf.training import cluster as cluster_lib
 from mslt_tf.training import loop
 
@@ -102,13 +101,9 @@ class StageProgram:
     return tf.add_n([sums[name][0] for name in stage_training.LOSSES])
 
   def _sums(self, features, place: loop.Place) -> loop.Sums:
-    dropout = dropout_lib.Dropout(
-      self._config.training.seed,
-      place.batch_index,
-      place.replica,
-      place.micro_batch,
+    return stage_training.sums_in_training(
+      self._model, features, place, seed=self._config.training.seed
     )
-    return bert.pretraining_sums(self._model(features, dropout), features)
 
   def matmul_flops_per_second(self) -> float:
     """Returns the best rate of `tf.matmul` on products that the step makes."""

@@ -168,7 +168,7 @@ def _add_steps(
       sample
       | "Sampled text" >> beam.Values()
       | beam.BatchElements(min_batch_size=100, max_batch_size=1000)
-      | "Count words" >> beam.Map(_count_words, settings.lower_case)
+      | "Count words" >> beam.Map(corpus.words_of, settings.lower_case)
       | "Join words" >> beam.CombineGlobally(_join_counters)
       | "Learn" >> beam.Map(_learn, settings.vocab_size, vocab_path)
     )
@@ -283,15 +283,6 @@ def _plan(
   return _Plan(
     groups,
     partition.sample(text, groups["train"], settings.vocab_sample_bytes),
-  )
-
-
-def _count_words(
-  texts: Sequence[bytes], lower_case: bool
-) -> collections.Counter[str]:
-  return vocabulary.count_words(
-    (sentence for text in texts for sentence in text.split(b"\n")),
-    lower_case=lower_case,
   )
 
 

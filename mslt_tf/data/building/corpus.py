@@ -255,7 +255,14 @@ def count_words(task: Words) -> collections.Counter[str]:
   found = texts(external_sort.open_all(task.text_paths), task.keys)
   if task.remove_duplicates:
     found = without_duplicates(found)
+  return words_of(found, task.lower_case)
+
+
+def words_of(
+  found: Iterable[bytes], lower_case: bool
+) -> collections.Counter[str]:
+  """Returns how often each word occurs in texts, a line a sentence."""
   return vocabulary.count_words(
     (sentence for text in found for sentence in text.split(b"\n")),
-    lower_case=task.lower_case,
+    lower_case=lower_case,
   )
