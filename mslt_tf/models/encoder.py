@@ -211,7 +211,7 @@ class EncoderLayer(NamedWeights):
     shape = tf.shape(hidden)
     # The CPU's matrix product is at its best on plain matrices.
     flat = tf.reshape(hidden, [-1, self._hidden_size])  # [BS, D]
-    context = self._attend(flat, shape, score_bias, dropout)  # [BS, D]
+    context = self._attend(flat, score_bias, dropout)  # [BS, D]
     flat = self._add_and_norm(
       context, self.attention_output, flat, self.attention_norm, dropout, 1
     )
@@ -239,24 +239,16 @@ class EncoderLayer(NamedWeights):
   def _key(self, dropout: dropout_lib.Dropout | None, site: int):
     return None if dropout is None else dropout.key(self._first_site + site)
 
-  def _attend(self, flat, shape, score_bias, dropout):
-    head_size = self._hidden_size // self._num_heads
+  def _attend(self, flat, score_bias, dropout):
     # One product instead of three; the weights stay three tensors, since
     # LAMB's trust ratio is per tensor.
     kernels, biases = zip(self.query, self.key, self.value, strict=True)
-    heads = dense(flat, tf.concat(kernels, 1), tf.concat(biases, 0))
-    heads = tf.reshape(
-      heads, [shape[0], shape[1], 3, self._num_heads, head_size]
-    )
-    heads = tf.transpose(heads, [2, 0, 3, 1, 4])  # [3, B, N, S, H]
-    query, key, value = tf.unstack(heads)
-    weights = fused.attention_weights(
-      tf.matmul(query, key, transpose_b=True),  # [B, N, S, S]
+    kernels = [tf.cast(kernel, flat.dtype) for kernel in kernels]
+    return fused.attention(
+      tf.matmul(flat, tf.concat(kernels, 1)),
+      tf.concat(biases, 0),
       score_bias,
-      scale=head_size**-0.5,
+      num_heads=self._num_heads,
       key=self._key(dropout, 0),
       rate=self._attention_dropout,
     )
-    context = tf.matmul(weights, value)  # [B, N, S, H]
-    context = tf.transpose(context, [0, 2, 1, 3])  # [B, S, N, H]
-    return tf.reshape(context, [-1, self._hidden_size])

@@ -91,20 +91,27 @@ class Lamb(tfa.optimizers.LAMB):
         "beta_1_power": coefficients["beta_1_t"] ** count,
         "beta_2_power": coefficients["beta_2_t"] ** count,
       }
-    mean, square = self.get_slot(var, "m"), self.get_slot(var, "v")
-    updated = _update(
-      var.read_value(),
+    coefficients = {name: coefficients[name] for name in _COEFFICIENTS}
+    slots = self.get_slot(var, "m"), self.get_slot(var, "v")
+    weights = var.read_value()
+    is_adapted = self._do_layer_adaptation(var)
+    updated, *moments = _update(
+      weights,
       grad,
-      mean.read_value(),
-      square.read_value(),
-      {name: coefficients[name] for name in _COEFFICIENTS},
+      *[slot.read_value() for slot in slots],
+      coefficients,
       has_weight_decay=self._do_use_weight_decay(var),
-      is_adapted=self._do_layer_adaptation(var),
+      is_adapted=is_adapted,
     )
+    if is_adapted:
+      ratio = _trust_ratio(weights, updated)
+      updated = _subtract(weights, updated, ratio * coefficients["lr_t"])
     return tf.group(
       *[
         target.assign(value, use_locking=self._use_locking)
-        for target, value in zip((var, mean, square), updated, strict=True)
+        for target, value in zip(
+          (var, *slots), (updated, *moments), strict=True
+        )
       ]
     )
 
@@ -122,9 +129,10 @@ _COEFFICIENTS = (
 )
 
 
-# One compiled kernel serves all variables of a shape, in all stages. A model of
-# 8 layers, 134 variables: 1.8 s to trace and start instead of 4.1 s, in every
-# stage, at the same time a step.
+# Compiled functions serve all variables of a shape, in all stages. A model of 8
+# layers, 134 variables: 1.8 s to trace and start instead of 4.1 s, in every
+# stage, at the same time a step. The norms between them are TensorFlow's, which
+# use all threads of a CPU; XLA's use one.
 @tf.function(jit_compile=True, autograph=False)
 def _update(
   weights: tf.Tensor,
@@ -136,26 +144,39 @@ def _update(
   has_weight_decay: bool,
   is_adapted: bool,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-  """Returns weights, mean and square after one LAMB update of one tensor."""
+  """Returns the new weights, or LAMB's update if adapted; mean and square."""
   c = coefficients
   mean = c["beta_1_t"] * mean + c["one_minus_beta_1_t"] * gradient
   square = c["beta_2_t"] * square + c["one_minus_beta_2_t"] * gradient**2
-  unbiased_mean = mean / (1.0 - c["beta_1_power"])
-  unbiased_square = square / (1.0 - c["beta_2_power"])
+  # A CPU multiplies faster than it divides.
+  unbiased_mean = mean * (1.0 / (1.0 - c["beta_1_power"]))
+  unbiased_square = square * (1.0 / (1.0 - c["beta_2_power"]))
   update = unbiased_mean / (tf.sqrt(unbiased_square) + c["epsilon"])
   if has_weight_decay:
     update += c["weight_decay"] * weights
-  ratio = _trust_ratio(weights, update) if is_adapted else 1.0
-  return weights - ratio * c["lr_t"] * update, mean, square
+  if is_adapted:
+    return update, mean, square
+  return weights - c["lr_t"] * update, mean, square
+
+
+@tf.function(jit_compile=True, autograph=False)
+def _subtract(
+  weights: tf.Tensor, update: tf.Tensor, rate: tf.Tensor
+) -> tf.Tensor:
+  return weights - rate * update
 
 
 def _trust_ratio(weights: tf.Tensor, update: tf.Tensor) -> tf.Tensor:
   """Returns the norm of the weights over that of the update; 1 if undefined."""
-  weights_norm, update_norm = tf.norm(weights), tf.norm(update)
+  weights_norm, update_norm = map(_norm, (weights, update))
   is_defined = (weights_norm > 0) & (update_norm > 0)
   return tf.where(
     is_defined, tf.math.divide_no_nan(weights_norm, update_norm), 1.0
   )
+
+
+def _norm(tensor: tf.Tensor) -> tf.Tensor:
+  return tf.sqrt(2.0 * tf.nn.l2_loss(tensor))  # One pass, no squares kept.
 
 
 def make(

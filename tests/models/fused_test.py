@@ -8,7 +8,7 @@ from mslt_tf.models import dropout
 from mslt_tf.models import fused
 
 M, D = 7, 12
-B, N, S = 2, 3, 5
+B, N, S, H = 2, 3, 5, 4
 RATE = 0.4
 # As `Dropout.key` gives it. A tensor cannot be made while tests are collected.
 KEY = np.array([3, 2, 8], np.uint32)
@@ -106,14 +106,24 @@ def test_norm_in_another_type_is_rounded_once():
 
 
 @pytest.mark.parametrize("key", [None, KEY])
-def test_attention_weights(key):
-  bias = tf.constant([[[[0.0] * S]], [[[0.0] * 3 + [-10_000.0] * 2]]])
+def test_attention(key):
+  score_bias = tf.constant([[[[0.0] * S]], [[[0.0] * 3 + [-10_000.0] * 2]]])
+
+  def plain(projected, bias):
+    heads = tf.reshape(projected + bias, [B, S, 3, N, H])
+    queries, keys, values = tf.unstack(heads, axis=2)  # [B, S, N, H]
+    scores = tf.einsum("bsnh,btnh->bnst", queries, keys) / np.sqrt(H)
+    weights = tf.nn.softmax(scores + score_bias)
+    weights *= _mask(weights, key)
+    context = tf.einsum("bnst,btnh->bsnh", weights, values)
+    return tf.reshape(context, [B * S, N * H])
+
   _assert_same(
-    lambda scores: fused.attention_weights(
-      scores, bias, scale=0.3, key=_tensor(key), rate=RATE
+    lambda projected, bias: fused.attention(
+      projected, bias, score_bias, num_heads=N, key=_tensor(key), rate=RATE
     ),
-    lambda scores: tf.nn.softmax(scores * 0.3 + bias) * _mask(scores, key),
-    [_random(0, B, N, S, S)],
+    plain,
+    [_random(0, B * S, 3 * N * H), _random(1, 3 * N * H)],
   )
 
 
@@ -122,6 +132,32 @@ def test_add_bias():
     fused.add_bias,
     lambda x, bias: x + bias,
     [_random(0, M, D), _random(1, D)],
+  )
+
+
+def test_exact_with_bias():
+  _assert_same(
+    fused.exact_with_bias,
+    lambda x, bias: x + bias,
+    [_random(0, M, D), _random(1, D)],
+  )
+  half = tf.cast(_random(0, M, D), tf.bfloat16)
+  output = fused.exact_with_bias(half, _random(1, D))
+  assert output.dtype == tf.float32
+  np.testing.assert_array_equal(
+    output, tf.cast(half, tf.float32) + _random(1, D)
+  )
+
+
+def test_cross_entropy_of_logits_far_apart():
+  logits = tf.constant([[0.0, 300.0, -500.0], [-1e4, -1e4, 0.0]])
+  labels = tf.constant([2, 0])
+  with tf.GradientTape() as tape:
+    tape.watch(logits)
+    loss, _ = fused.cross_entropy(logits, labels, tf.constant([1.0, 0.5]))
+  assert float(loss) == 800.0 + 0.5 * 1e4
+  np.testing.assert_allclose(
+    tape.gradient(loss, logits), [[0, 1, -1], [-0.5, 0, 0.5]]
   )
 
 
