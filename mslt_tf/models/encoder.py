@@ -243,9 +243,9 @@ class EncoderLayer(NamedWeights):
     # One product instead of three; the weights stay three tensors, since
     # LAMB's trust ratio is per tensor.
     kernels, biases = zip(self.query, self.key, self.value, strict=True)
-    kernels = [tf.cast(kernel, flat.dtype) for kernel in kernels]
+    kernel = tf.concat([tf.cast(each, flat.dtype) for each in kernels], 1)
     return fused.attention(
-      tf.matmul(flat, tf.concat(kernels, 1)),
+      tf.matmul(flat, kernel),
       tf.concat(biases, 0),
       score_bias,
       num_heads=self._num_heads,

@@ -28,6 +28,7 @@ class Lamb(tfa.optimizers.LAMB):
   def __init__(self, *args, **kwargs):
     super().__init__(*args, **kwargs)
     self._earlier_updates: dict[str, int] = {}
+    self._gradient_scale: tf.Tensor | float = 1.0
 
   def prepare(
     self,
@@ -59,6 +60,24 @@ class Lamb(tfa.optimizers.LAMB):
       )
     return arrays
 
+  def apply_scaled_gradients(
+    self,
+    gradients: Sequence[tf.Tensor],
+    variables: Sequence[tf.Variable],
+    scale: tf.Tensor,
+  ) -> None:
+    """Updates the variables by gradients, all of them times a scalar.
+
+    The gradients are those of all replicas together. They are scaled where they
+    are read anyway.
+    """
+    self._gradient_scale = scale
+    self.apply_gradients(
+      zip(gradients, variables, strict=True),
+      experimental_aggregate_gradients=False,
+    )
+    self._gradient_scale = 1.0
+
   def mean_trust_ratio(self, variables: Iterable[tf.Variable]) -> tf.Tensor:
     """Returns the mean trust ratio of the layer-adapted variables, a scalar.
 
@@ -81,6 +100,12 @@ class Lamb(tfa.optimizers.LAMB):
 
   def _num_updates(self, variable: tf.Variable) -> tf.Tensor:
     return self.iterations + self._earlier_updates.get(_name_of(variable), 0)
+
+  def _prepare_local(self, var_device, var_dtype, apply_state):
+    super()._prepare_local(var_device, var_dtype, apply_state)
+    apply_state[var_device, var_dtype]["gradient_scale"] = tf.cast(
+      self._gradient_scale, var_dtype
+    )
 
   def _resource_apply_dense(self, grad, var, apply_state=None):
     coefficients = apply_state[var.device, var.dtype.base_dtype]
@@ -126,6 +151,7 @@ _COEFFICIENTS = (
   "beta_2_power",
   "epsilon",
   "weight_decay",
+  "gradient_scale",
 )
 
 
@@ -146,6 +172,7 @@ def _update(
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
   """Returns the new weights, or LAMB's update if adapted; mean and square."""
   c = coefficients
+  gradient *= c["gradient_scale"]
   mean = c["beta_1_t"] * mean + c["one_minus_beta_1_t"] * gradient
   square = c["beta_2_t"] * square + c["one_minus_beta_2_t"] * gradient**2
   # A CPU multiplies faster than it divides.

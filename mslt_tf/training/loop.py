@@ -14,7 +14,7 @@ import functools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import tensorflow as tf
 
@@ -62,6 +62,18 @@ class Stretch:
   is_asked_to_stop: bool
 
 
+class Optimizer(Protocol):
+  """What updates variables."""
+
+  def apply_scaled_gradients(
+    self,
+    gradients: Sequence[tf.Tensor],
+    variables: Sequence[tf.Variable],
+    scale: tf.Tensor,
+  ) -> None:
+    """Updates by gradients of all replicas together, times a scalar."""
+
+
 class TrainingSteps(tf.Module):
   """Optimizer updates, many in one call of a compiled function.
 
@@ -79,7 +91,7 @@ class TrainingSteps(tf.Module):
     compute_counts: Callable[[Features], dict[str, tf.Tensor]],
     metrics: Sequence[str],
     variables: Sequence[tf.Variable],
-    optimizer: tf.keras.optimizers.legacy.Optimizer,
+    optimizer: Optimizer,
     clip_norm: float,
     step: tf.Variable,
     batch_index: tf.Variable,
@@ -312,13 +324,8 @@ class TrainingSteps(tf.Module):
     )
 
   def _update_python(self, gradients, norm):
-    clipped, _ = tf.clip_by_global_norm(
-      gradients, self._clip_norm, use_norm=norm
-    )
-    self._optimizer.apply_gradients(
-      zip(clipped, self._variables, strict=True),
-      experimental_aggregate_gradients=False,
-    )
+    scale = self._clip_norm / tf.maximum(norm, self._clip_norm)
+    self._optimizer.apply_scaled_gradients(gradients, self._variables, scale)
 
   def _named(self, sums: tf.Tensor) -> Sums:
     pairs = tf.unstack(tf.reshape(sums, [-1, 2]))

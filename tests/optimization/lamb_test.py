@@ -330,3 +330,25 @@ def test_weights_of_zeros_count_with_the_ratio_that_their_update_has():
   optimizer = _make(lambda: tf.constant(0.0))
   _apply(optimizer, [np.ones([4, 3])], [kernel])
   assert float(optimizer.mean_trust_ratio([kernel])) == 1.0
+
+
+def test_scaled_gradients_are_gradients_times_the_scale():
+  gradients = _gradients(3)
+  scaled, expected = _make_variables(), _make_variables()
+  optimizer, other = _make(0.1), _make(0.1)
+
+  @tf.function(autograph=False)
+  def step(gradients, scale):
+    optimizer.apply_scaled_gradients(gradients, scaled, scale)
+
+  optimizer.prepare(scaled)
+  for index, values in enumerate(gradients):
+    factor = np.float32(0.25 * (index + 1))
+    step([tf.constant(each) for each in values], tf.constant(factor))
+    _apply(other, [factor * each for each in values], expected)
+  for one, two in zip(scaled, expected, strict=True):
+    np.testing.assert_allclose(one.numpy(), two.numpy(), rtol=1e-6)
+  # A later update without a scale has none.
+  _apply(optimizer, gradients[0], scaled)
+  _apply(other, gradients[0], expected)
+  np.testing.assert_allclose(scaled[0], expected[0], rtol=1e-6)

@@ -17,6 +17,14 @@ B, S, P, V = 3, 7, 4, 37
 METRICS = ("mlm_loss", "mlm_accuracy", "nsp_loss", "nsp_accuracy")
 
 
+class _Descent(tf.keras.optimizers.legacy.SGD):
+  def apply_scaled_gradients(self, gradients, variables, scale):
+    self.apply_gradients(
+      zip([scale * each for each in gradients], variables, strict=True),
+      experimental_aggregate_gradients=False,
+    )
+
+
 def _make_model(**kwargs) -> bert.Bert:
   arguments = dict(
     vocab_size=V,
@@ -297,7 +305,7 @@ def _make_plain_steps(
     },
     metrics=metrics,
     variables=[variable],
-    optimizer=tf.keras.optimizers.legacy.SGD(1.0),
+    optimizer=_Descent(1.0),
     clip_norm=clip_norm,
     step=tf.Variable(0, dtype=tf.int64),
     batch_index=tf.Variable(0, dtype=tf.int64),

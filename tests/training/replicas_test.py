@@ -23,6 +23,14 @@ METRICS = ("mlm_loss", "mlm_accuracy", "nsp_loss", "nsp_accuracy")
 PREDICTIONS = (3, 2, 3, 1, 1, 1, 0, 3)
 
 
+class _Descent(tf.keras.optimizers.legacy.SGD):
+  def apply_scaled_gradients(self, gradients, variables, scale):
+    self.apply_gradients(
+      zip([scale * each for each in gradients], variables, strict=True),
+      experimental_aggregate_gradients=False,
+    )
+
+
 def _features() -> dict[str, np.ndarray]:
   rng = np.random.default_rng(2)
   return {
@@ -370,7 +378,7 @@ def _bytes_of_stage(shape, stage, *, num_heads) -> list[int]:
       num_frozen_layers=stage.num_frozen_layers,
       freeze_embeddings=stage.freeze_embeddings,
     )
-    optimizer = tf.keras.optimizers.legacy.SGD(0.1)  # Without slots to fill.
+    optimizer = _Descent(0.1)  # Without slots to fill.
     counters = [tf.Variable(0, dtype=tf.int64) for _ in range(2)]
   steps = loop.TrainingSteps(
     strategy=strategy,
