@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,7 @@ class StageTraining:
     self._stage = stage
     self._clock = clock
     self._deadline = deadline
+    self._starts_from_checkpoint = config.schedule.initial_layers is not None
     self._seconds_per_step = math.nan
     self._eval_results: dict[str, float] = {}
 
@@ -100,6 +102,7 @@ class StageTraining:
       strategy=cluster.strategy,
       compute_sums=self._sums_in_training,
       compute_counts=bert.pretraining_counts,
+      compute_shared=lambda: (self._model.frozen_kernels(),),
       metrics=METRICS,
       variables=self._variables,
       optimizer=self._optimizer,
@@ -175,7 +178,7 @@ class StageTraining:
       The optimizer's state as it comes from there; empty where it starts fresh.
     """
     before = {}
-    if self._stage.number > 1:
+    if self._stage.number > 1 or self._starts_from_checkpoint:
       before = self._directory.read_stage(self._stage.number - 1)
     fresh = weights.to_arrays(self._model)
     arrays = growth.grow(before, self._stage.stage.source_layers, fresh=fresh)
@@ -292,9 +295,15 @@ class StageTraining:
       self._log.close()
     self._start_from_here()
 
-  def _sums_in_training(self, features, place: loop.Place) -> loop.Sums:
+  def _sums_in_training(
+    self, features, place: loop.Place, frozen_kernels
+  ) -> loop.Sums:
     return sums_in_training(
-      self._model, features, place, seed=self._config.training.seed
+      self._model,
+      features,
+      place,
+      frozen_kernels,
+      seed=self._config.training.seed,
     )
 
   def _train(self, num_steps: int) -> loop.Stretch:
@@ -406,7 +415,7 @@ class StageTraining:
     )
 
   def _warn_if_not_fresh(self, step: int, means: dict[str, float]) -> None:
-    if step != 1:
+    if step != 1 or self._starts_from_checkpoint:
       return
     expected = {
       "mlm_loss": math.log(self._config.model.vocab_size),
@@ -451,13 +460,20 @@ def _place_of(context: tf.distribute.InputContext) -> dict[str, int]:
 
 
 def sums_in_training(
-  model: bert.Bert, features: loop.Features, place: loop.Place, *, seed: int
+  model: bert.Bert,
+  features: loop.Features,
+  place: loop.Place,
+  frozen_kernels: Mapping[str, Any] | None = None,
+  *,
+  seed: int,
 ) -> loop.Sums:
   """Returns the sums of a forward pass with the dropout of its place."""
   dropout = dropout_lib.Dropout(
     seed, place.batch_index, place.replica, place.micro_batch
   )
-  return bert.pretraining_sums(model(features, dropout), features)
+  return bert.pretraining_sums(
+    model(features, dropout, frozen_kernels), features
+  )
 
 
 def use_xla(config: config_lib.Config) -> bool:

@@ -63,6 +63,10 @@ def run(
 ) -> dict[str, Any]:
   """Measures a config's stages, its baseline, and peers.
 
+  A stage's ideal speedup is that of a step whose forward and backward pass take
+  as long for every FLOP as the baseline's (layers and heads, `costs`), and its
+  update as long for every weight.
+
   Args:
     config: what is trained, and how; no data is read.
     peers: names in `contestants.PEERS`.
@@ -133,12 +137,18 @@ def _result(
   last = f"stage {len(stages)}"
   # The baseline trains all of the full model, as the last stage does.
   baseline = times[last, "step"]
+  full_gradients = times[last, "gradients"].seconds
+  full = cost.stages[-1]
   batch_size = config.data.batch_size
   rows = []
   for stage, stage_cost in zip(stages, cost.stages, strict=True):
     name = f"stage {stage.number}"
     forward, gradients, step = (times[name, part] for part in PARTS)
     flops = stage_cost.flops * batch_size
+    # Forward and backward go with the FLOPs, the update with what it updates.
+    ideal_seconds = full_gradients * stage_cost.flops / full.flops + (
+      baseline.seconds - full_gradients
+    ) * (stage_cost.trained_parameters / full.trained_parameters)
     rows.append(
       {
         "stage": stage.number,
@@ -157,7 +167,8 @@ def _result(
         / step.seconds,
         "flops_per_step": flops,
         "peak_share": flops / step.seconds / peak_flops,
-        "ideal_speedup": stage_cost.speedup,
+        "ideal_speedup": baseline.seconds / ideal_seconds,
+        "ideal_flops_speedup": stage_cost.speedup,
         "speedup": baseline.seconds / step.seconds,
         "cpu_speedup": statistics.median(baseline.cpu)
         / statistics.median(step.cpu),
@@ -172,7 +183,8 @@ def _result(
     "stages": rows,
     "schedule_speedup": _schedule_speedup(rows, "speedup"),
     "schedule_cpu_speedup": _schedule_speedup(rows, "cpu_speedup"),
-    "ideal_schedule_speedup": cost.speedup,
+    "ideal_schedule_speedup": _schedule_speedup(rows, "ideal_speedup"),
+    "ideal_flops_schedule_speedup": cost.speedup,
     "baseline_step_seconds": baseline.seconds,
     "baseline_step_cpu_seconds": statistics.median(baseline.cpu),
     "backward_over_forward": rows[-1]["backward_seconds"]

@@ -45,6 +45,7 @@ class StageProgram:
       strategy=self._strategy,
       compute_sums=self._sums,
       compute_counts=bert.pretraining_counts,
+      compute_shared=lambda: (self._model.frozen_kernels(),),
       metrics=stage_training.METRICS,
       variables=variables,
       optimizer=optimizer,
@@ -100,9 +101,15 @@ class StageProgram:
     )
     return tf.add_n([sums[name][0] for name in stage_training.LOSSES])
 
-  def _sums(self, features, place: loop.Place) -> loop.Sums:
+  def _sums(
+    self, features, place: loop.Place, frozen_kernels=None
+  ) -> loop.Sums:
     return stage_training.sums_in_training(
-      self._model, features, place, seed=self._config.training.seed
+      self._model,
+      features,
+      place,
+      frozen_kernels,
+      seed=self._config.training.seed,
     )
 
   def matmul_flops_per_second(self) -> float:

@@ -113,6 +113,7 @@ class Bert(tf.keras.Model):
     self,
     features: Mapping[str, tf.Tensor],
     dropout: dropout_lib.Dropout | None = None,
+    frozen_kernels: Mapping[str, Any] | None = None,
   ) -> Outputs:
     """Runs forward.
 
@@ -120,7 +121,9 @@ class Bert(tf.keras.Model):
       features: `input_ids`, `input_mask`, `segment_ids` [B, S] and
         `masked_lm_positions` [B, P].
       dropout: Where masks come from; `None` runs as at inference.
+      frozen_kernels: What the method returns, where that is at hand.
     """
+    frozen_kernels = frozen_kernels or self.frozen_kernels()
     frozen_dropout = dropout if self.dropout_when_frozen else None
     score_bias = encoder.attention_bias(features["input_mask"])
     hidden = self.embeddings(
@@ -128,15 +131,19 @@ class Bert(tf.keras.Model):
       features["segment_ids"],
       frozen_dropout if self.freeze_embeddings else dropout,
     )
-    word_embeddings = tf.convert_to_tensor(self.embeddings.word_embeddings)
-    if self.freeze_embeddings:
+    word_embeddings = frozen_kernels.get("word_embeddings")
+    if word_embeddings is None:
+      word_embeddings = tf.convert_to_tensor(self.embeddings.word_embeddings)
+    else:
       hidden = tf.stop_gradient(hidden)
-      word_embeddings = tf.stop_gradient(word_embeddings)
     hidden_states = [hidden]
     for index, layer in enumerate(self.encoder_layers):
       is_frozen = index < self.num_frozen_layers
       hidden = layer(
-        hidden, score_bias, frozen_dropout if is_frozen else dropout
+        hidden,
+        score_bias,
+        frozen_dropout if is_frozen else dropout,
+        frozen_kernels.get(layer.name),
       )
       if is_frozen:
         hidden = tf.stop_gradient(hidden)
@@ -150,6 +157,22 @@ class Bert(tf.keras.Model):
       ),
       next_sentence_logits=self.next_sentence_head(pooled),
     )
+
+  def frozen_kernels(self) -> dict[str, Any]:
+    """Returns what products use of the frozen part, in the compute type.
+
+    It is the same in all steps of a stage. Keys are names of layers, with what
+    `EncoderLayer.kernels` returns, and `word_embeddings`, the tied table.
+    """
+    kernels: dict[str, Any] = {
+      layer.name: layer.kernels()
+      for layer in self.encoder_layers[: self.num_frozen_layers]
+    }
+    if self.freeze_embeddings:
+      kernels["word_embeddings"] = tf.cast(
+        self.embeddings.word_embeddings, self.embeddings.compute_dtype
+      )
+    return tf.nest.map_structure(tf.stop_gradient, kernels)
 
 
 def pretraining_counts(

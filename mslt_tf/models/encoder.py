@@ -12,7 +12,7 @@ scores are float32: BERT with LAMB did not converge otherwise
 
 import functools
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
@@ -206,49 +206,77 @@ class EncoderLayer(NamedWeights):
     hidden: tf.Tensor,  # [B, S, D]
     score_bias: tf.Tensor,  # [B, 1, 1, S]
     dropout: dropout_lib.Dropout | None,
+    kernels: Sequence[tf.Tensor] | None = None,
   ) -> tf.Tensor:
-    """Returns the layer's output [B, S, D]; no dropout where it is `None`."""
+    """Returns the layer's output [B, S, D].
+
+    Args:
+      dropout: `None` for none.
+      kernels: What `kernels` returns, where that is at hand.
+    """
+    attention, attention_output, intermediate, output = (
+      kernels or self.kernels()
+    )
     shape = tf.shape(hidden)
     # The CPU's matrix product is at its best on plain matrices.
     flat = tf.reshape(hidden, [-1, self._hidden_size])  # [BS, D]
-    context = self._attend(flat, score_bias, dropout)  # [BS, D]
+    context = fused.attention(
+      tf.matmul(flat, attention),
+      tf.concat([bias for _, bias in self._heads()], 0),
+      score_bias,
+      num_heads=self._num_heads,
+      key=self._key(dropout, 0),
+      rate=self._attention_dropout,
+    )  # [BS, D]
     flat = self._add_and_norm(
-      context, self.attention_output, flat, self.attention_norm, dropout, 1
+      tf.matmul(context, attention_output),
+      self.attention_output,
+      flat,
+      self.attention_norm,
+      self._key(dropout, 1),
     )
-    kernel, bias = self.intermediate
     inner = self._activation(
-      product(flat, kernel), tf.convert_to_tensor(bias)
+      tf.matmul(flat, intermediate), tf.convert_to_tensor(self.intermediate[1])
     )  # [BS, F]
     flat = self._add_and_norm(
-      inner, self.output_dense, flat, self.output_norm, dropout, 2
+      tf.matmul(inner, output),
+      self.output_dense,
+      flat,
+      self.output_norm,
+      self._key(dropout, 2),
     )
     return tf.reshape(flat, shape)
 
-  def _add_and_norm(self, inputs, weights, residual, norm, dropout, site):
-    """Returns the norm [BS, D] of a residual plus a dropped-out dense layer."""
-    kernel, bias = weights
+  def kernels(self) -> list[tf.Tensor]:
+    """Returns the kernels of the layer's four products, in its compute type.
+
+    Query, key and value are one product, [D, 3D]; the weights stay three
+    tensors, since LAMB's trust ratio is per tensor.
+    """
+    *heads, output, inner, outer = [
+      tf.cast(kernel, self.compute_dtype)
+      for kernel, _ in (
+        *self._heads(),
+        self.attention_output,
+        self.intermediate,
+        self.output_dense,
+      )
+    ]
+    return [tf.concat(heads, 1), output, inner, outer]
+
+  def _heads(self):
+    return self.query, self.key, self.value
+
+  def _add_and_norm(self, inputs, dense_layer, residual, norm, key):
+    """Returns the norm [BS, D] of a residual plus dropped-out biased inputs."""
     return fused.norm_of_sum(
-      product(inputs, kernel),
-      tf.convert_to_tensor(bias),
+      inputs,
+      tf.convert_to_tensor(dense_layer[1]),
       residual,
       *map(tf.convert_to_tensor, norm),
-      key=self._key(dropout, site),
+      key=key,
       rate=self._hidden_dropout,
     )
 
   def _key(self, dropout: dropout_lib.Dropout | None, site: int):
     return None if dropout is None else dropout.key(self._first_site + site)
-
-  def _attend(self, flat, score_bias, dropout):
-    # One product instead of three; the weights stay three tensors, since
-    # LAMB's trust ratio is per tensor.
-    kernels, biases = zip(self.query, self.key, self.value, strict=True)
-    kernel = tf.concat([tf.cast(each, flat.dtype) for each in kernels], 1)
-    return fused.attention(
-      tf.matmul(flat, kernel),
-      tf.concat(biases, 0),
-      score_bias,
-      num_heads=self._num_heads,
-      key=self._key(dropout, 0),
-      rate=self._attention_dropout,
-    )

@@ -87,8 +87,9 @@ class TrainingSteps(tf.Module):
     self,
     *,
     strategy: tf.distribute.Strategy,
-    compute_sums: Callable[[Features, Place], Sums],
+    compute_sums: Callable[..., Sums],
     compute_counts: Callable[[Features], dict[str, tf.Tensor]],
+    compute_shared: Callable[[], tuple] = tuple,
     metrics: Sequence[str],
     variables: Sequence[tf.Variable],
     optimizer: Optimizer,
@@ -104,9 +105,11 @@ class TrainingSteps(tf.Module):
     """Traces nothing yet.
 
     Args:
-      compute_sums: The forward pass in training.
+      compute_sums: The forward pass in training, of features and their `Place`.
       compute_counts: The counts of the sums that make up the loss, known
         without a forward pass. The loss is the sum of the quotients.
+      compute_shared: More arguments of `compute_sums`, in any structure. They
+        are computed once a call, since no update changes them.
       metrics: Names of all sums.
       variables: What is trained; everything else is a constant to the tape.
       clip_norm: Largest global norm of the gradients.
@@ -125,6 +128,7 @@ class TrainingSteps(tf.Module):
     self._strategy = strategy
     self._compute_sums = compute_sums
     self._compute_counts = compute_counts
+    self._compute_shared = compute_shared
     self._metrics = tuple(metrics)
     self._variables = variables
     self._optimizer = optimizer
@@ -182,7 +186,12 @@ class TrainingSteps(tf.Module):
     """
     gradients, sums, *_ = self._strategy.run(
       self._replica_gradients,
-      args=(features, self.batch_index.read_value(), tf.constant(False)),
+      args=(
+        features,
+        self.batch_index.read_value(),
+        tf.constant(False),
+        self._strategy.run(self._compute_shared),
+      ),
     )
     return [self._local(each) for each in gradients], self._named(
       self._local(sums)
@@ -191,11 +200,12 @@ class TrainingSteps(tf.Module):
   def _run_python(self, iterator, last_step):
     zero = (tf.zeros([]), tf.zeros([]))
     totals = dict.fromkeys([*self._metrics, "gradient_norm"], zero)
+    shared = self._strategy.run(self._compute_shared)
     _, *results = tf.while_loop(
       lambda step, totals, loss, is_bad, is_asked: (
         (step < last_step) & ~is_bad & ~is_asked
       ),
-      lambda step, totals, *_: self._step(iterator.get_next(), totals),
+      lambda step, totals, *_: self._step(iterator.get_next(), totals, shared),
       (
         self.step.read_value(),
         totals,
@@ -206,13 +216,14 @@ class TrainingSteps(tf.Module):
     )
     return results
 
-  def _step(self, features, totals):
+  def _step(self, features, totals, shared):
     gradients, sums, loss, norm, is_asked = self._strategy.run(
       self._replica_gradients,
       args=(
         features,
         self.batch_index.read_value(),
         self._is_asked_to_stop.read_value(),
+        shared,
       ),
     )
     sums, loss = self._local(sums), self._local(loss)
@@ -247,7 +258,7 @@ class TrainingSteps(tf.Module):
       self._local(is_asked),
     )
 
-  def _replica_gradients(self, features, batch_index, is_asked):
+  def _replica_gradients(self, features, batch_index, is_asked, shared):
     """Returns what all replicas' shares together give, on each replica."""
     context = tf.distribute.get_replica_context()
     counts = self._compute_counts(features)
@@ -265,6 +276,7 @@ class TrainingSteps(tf.Module):
       batch_index,
       tf.convert_to_tensor(context.replica_id_in_sync_group),
       scale,
+      shared,
     )
     *gradients, sums = context.all_reduce(_SUM, [*gradients, sums])
     gradients, norm = self._unscale(gradients, scale)
@@ -272,10 +284,12 @@ class TrainingSteps(tf.Module):
     loss = tf.add_n([tf.math.divide_no_nan(*named[name]) for name in counts])
     return gradients, sums, loss, norm, num_asked > 0
 
-  def _accumulate(self, features, divisors, batch_index, replica, scale):
+  def _accumulate(
+    self, features, divisors, batch_index, replica, scale, shared
+  ):
     if self._num_micro_batches == 1:
       return self._forward_backward(
-        features, divisors, batch_index, replica, tf.constant(0), scale
+        features, divisors, batch_index, replica, tf.constant(0), scale, shared
       )
     parts = {
       name: tf.reshape(value, [self._num_micro_batches, -1, *value.shape[1:]])
@@ -285,7 +299,7 @@ class TrainingSteps(tf.Module):
     def add_micro_batch(micro_batch, gradients, sums):
       part = {name: value[micro_batch] for name, value in parts.items()}
       more = self._forward_backward(
-        part, divisors, batch_index, replica, micro_batch, scale
+        part, divisors, batch_index, replica, micro_batch, scale, shared
       )
       return (
         micro_batch + 1,
@@ -303,12 +317,12 @@ class TrainingSteps(tf.Module):
     return gradients, sums
 
   def _forward_backward_python(
-    self, features, divisors, batch_index, replica, micro_batch, scale
+    self, features, divisors, batch_index, replica, micro_batch, scale, shared
   ):
     with tf.GradientTape(watch_accessed_variables=False) as tape:
       tape.watch(self._variables)
       sums = self._compute_sums(
-        features, Place(batch_index, replica, micro_batch)
+        features, Place(batch_index, replica, micro_batch), *shared
       )
       loss = scale * tf.add_n(
         [

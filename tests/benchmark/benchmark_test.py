@@ -3,6 +3,8 @@
 import pytest
 
 from mslt_tf import config as config_lib
+from mslt_tf import costs
+from mslt_tf import plan
 from mslt_tf.benchmark import benchmark
 from mslt_tf.benchmark import random_examples
 from mslt_tf.benchmark import stage_program
@@ -89,6 +91,33 @@ def test_ratios_are_of_medians(config):
   assert "model_garden: 2.500 s a step; ours takes 0.40" in (
     benchmark.summary(result)
   )
+
+
+def test_the_ideal_counts_flops_and_updated_weights(config):
+  parts = zip(benchmark.PARTS, (0.3, 0.75, 1.0), strict=True)
+  last = {("stage 3", part): _times(seconds) for part, seconds in parts}
+  others = {
+    (f"stage {stage}", part): _times(0.5)
+    for stage in (1, 2)
+    for part in benchmark.PARTS
+  }
+  names = {name for name, _ in last | others}
+  result = benchmark._result(
+    config, last | others, 1e6, dict.fromkeys(names, 7), dict.fromkeys(names, 1)
+  )
+  # A layer has 532 weights, the heads have 268, tables and their norm 880.
+  first, second, third = costs.schedule_cost(
+    plan.cost_shape(config), config.schedule
+  ).stages
+  assert [row["ideal_speedup"] for row in result["stages"]] == [
+    pytest.approx(
+      1 / (0.75 * first.flops / third.flops + 0.25 * (1680 / 2212))
+    ),
+    pytest.approx(
+      1 / (0.75 * second.flops / third.flops + 0.25 * (800 / 2212))
+    ),
+    pytest.approx(1.0),
+  ]
 
 
 @pytest.mark.slow
