@@ -1,10 +1,11 @@
 # Sourced by bin/test, bin/quickstart and .ci/run: makes .venv in the checkout.
 # shellcheck shell=bash
 
-# make_environment runtime|dev
+# make_environment runtime|dev|ci
 #
 # Installs requirements.txt into .venv (`dev`: also pytest, ruff, mypy and this
-# package, editable), unless a stamp says that is done for these very files.
+# package, editable; `ci`: also torch and transformers, of the extra `interop`),
+# unless a stamp says that is done for these very files.
 # Safe to interrupt: the next call starts the environment afresh.
 make_environment() {
   local kind="$1"
@@ -23,8 +24,14 @@ _install() {
   local python=.venv/bin/python stamp
   # The path is in it because a copied .venv still points to the old checkout.
   stamp="$({ pwd -P; cat requirements.txt pyproject.toml; } | sha256sum)"
-  if [[ "$(cat .venv/stamp-dev 2>/dev/null)" == "$stamp" ]]; then return; fi
-  if [[ "$(cat ".venv/stamp-$kind" 2>/dev/null)" == "$stamp" ]]; then return; fi
+  local kinds=(runtime dev ci) extras="dev" each
+  # An environment serves what asks for less.
+  while [[ "${kinds[0]}" != "$kind" ]]; do kinds=("${kinds[@]:1}"); done
+  for each in "${kinds[@]}"; do
+    if [[ "$(cat ".venv/stamp-$each" 2>/dev/null)" == "$stamp" ]]; then
+      return
+    fi
+  done
 
   if [[ -e .venv/installing ]] || ! "$python" -m pip --version &>/dev/null; then
     _make_empty_venv
@@ -36,9 +43,10 @@ _install() {
   echo "Installing the pinned packages into .venv (about 2 minutes," \
     "2.7 GB)..." >&2
   "${pip[@]}" --requirement requirements.txt || _fail_to_install
-  if [[ "$kind" == dev ]]; then
+  if [[ "$kind" == ci ]]; then extras="dev,interop"; fi
+  if [[ "$kind" != runtime ]]; then
     "${pip[@]}" --constraint requirements.txt --no-build-isolation \
-      --editable ".[dev]" || _fail_to_install
+      --editable ".[$extras]" || _fail_to_install
   fi
   echo "$stamp" >".venv/stamp-$kind"
   rm .venv/installing

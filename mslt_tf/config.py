@@ -11,12 +11,13 @@ import math
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from mslt_tf import errors
 from mslt_tf import schedules
 from mslt_tf import strict_yaml
 
+_T = TypeVar("_T")
 _METHODS: dict[str, Callable[..., schedules.Schedule]] = {
   "baseline": schedules.baseline,
   "progressive_stacking": schedules.progressive_stacking,
@@ -35,6 +36,10 @@ class ModelConfig:
       `gelu_exact` is Hugging Face's `gelu`.
     lower_case: Whether the vocabulary is uncased.
     dropout_when_frozen: Whether frozen layers and embeddings keep dropout on.
+    initial_checkpoint: Workdir of a finished run or of an imported model, whose
+      weights the first stage starts from; `schedule.initial_layers` tells its
+      depth.
+    initial_stage: Which of its stages; `null` takes the last finished one.
   """
 
   vocab_size: int
@@ -50,6 +55,8 @@ class ModelConfig:
   initializer_range: float = 0.02
   lower_case: bool = True
   dropout_when_frozen: bool = False
+  initial_checkpoint: str | None = None
+  initial_stage: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -187,6 +194,50 @@ def load(text: str, *, source: str, overrides: Sequence[str] = ()) -> Config:
     raise errors.InputError(f"{source}: {error}") from error
 
 
+def load_model(text: str, *, source: str) -> ModelConfig:
+  """Reads the section `model` of a config, whatever else is in it.
+
+  Raises:
+    InputError: naming `source` and the field.
+  """
+  try:
+    tree = strict_yaml.load(text)
+    if not isinstance(tree, Mapping) or "model" not in tree:
+      raise errors.InputError("model is missing.")
+    model = _construct(ModelConfig, tree["model"], "model")
+    _check_model(model)
+  except errors.InputError as error:
+    raise errors.InputError(f"{source}: {error}") from error
+  return model
+
+
+def load_flat(
+  target: Callable[..., _T],
+  text: str,
+  *,
+  source: str,
+  overrides: Sequence[str] = (),
+) -> _T:
+  """Reads a dataclass from YAML text that has its fields and no sections.
+
+  Args:
+    target: The dataclass.
+    text: YAML text.
+    source: What to call the text in errors, such as its path.
+    overrides: `field=value` settings that replace fields of the text.
+
+  Raises:
+    InputError: naming `source` and the field.
+  """
+  try:
+    tree = strict_yaml.load(text)
+    for override in overrides:
+      _override(tree, override)
+    return _construct(target, tree, "")
+  except errors.InputError as error:
+    raise errors.InputError(f"{source}: {error}") from error
+
+
 def to_dict(config: Config) -> dict[str, Any]:
   """Returns the resolved config as plain dicts, lists and scalars."""
   return _plain(dataclasses.asdict(config))
@@ -203,6 +254,9 @@ def identity(config: Config) -> dict[str, Any]:
   # Where the data lies may change; the caller adds what they are.
   for name in ("directory", "train_files", "heldout_files"):
     del tree["data"][name]
+  # So may where the weights come from.
+  for name in ("initial_checkpoint", "initial_stage"):
+    del tree["model"][name]
   tree["training"] = {
     "seed": config.training.seed,
     "precision": config.training.precision,
@@ -258,11 +312,11 @@ def _schedule(tree: Any, num_layers: int) -> schedules.Schedule:
     for steps in extra_steps
     if steps
   ]
-  return schedules.Schedule((*schedule.stages, *extra))
+  return schedules.Schedule((*schedule.stages, *extra), schedule.initial_layers)
 
 
 def _spelt_out(tree: Mapping[str, Any]) -> schedules.Schedule:
-  _check_keys(tree, ["stages", "extra_steps"], "schedule.")
+  _check_keys(tree, ["stages", "initial_layers", "extra_steps"], "schedule.")
   if not isinstance(tree["stages"], list):
     raise errors.InputError(
       f"schedule.stages={tree['stages']!r} must be a list."
@@ -271,7 +325,10 @@ def _spelt_out(tree: Mapping[str, Any]) -> schedules.Schedule:
     _construct(schedules.Stage, stage, f"schedule.stages[{index}]")
     for index, stage in enumerate(tree["stages"])
   ]
-  return schedules.Schedule(tuple(stages))
+  initial_layers = _convert(
+    tree.get("initial_layers"), int | None, "schedule.initial_layers"
+  )
+  return schedules.Schedule(tuple(stages), initial_layers)
 
 
 def _by_method(tree: Mapping[str, Any], num_layers: int) -> schedules.Schedule:
@@ -298,7 +355,11 @@ def _by_method(tree: Mapping[str, Any], num_layers: int) -> schedules.Schedule:
 def _construct(
   target: Callable[..., Any], tree: Any, path: str, **given: Any
 ) -> Any:
-  """Calls a dataclass or function with the checked entries of a mapping."""
+  """Calls a dataclass or function with the checked entries of a mapping.
+
+  `path` is where the mapping stands, "" for all of the config.
+  """
+  prefix = f"{path}." if path else ""
   parameters = inspect.signature(target).parameters
   hints = typing.get_type_hints(target)
   allowed = [name for name in parameters if name not in given]
@@ -307,9 +368,9 @@ def _construct(
     for name in allowed
     if parameters[name].default is inspect.Parameter.empty
   }
-  _check_keys(tree, allowed, f"{path}.", required=required)
+  _check_keys(tree, allowed, prefix, required=required)
   values = {
-    name: _convert(value, hints[name], f"{path}.{name}")
+    name: _convert(value, hints[name], f"{prefix}{name}")
     for name, value in tree.items()
   }
   return target(**given, **values)
@@ -404,16 +465,13 @@ def _plain(value: Any) -> Any:
 
 def _check(config: Config) -> None:
   """Raises `InputError` for values that no run could have."""
-  for section in ("model", "data", "optimizer", "training"):
+  model, data = config.model, config.data
+  _check_model(model)
+  for section in ("data", "optimizer", "training"):
     for name, value in dataclasses.asdict(getattr(config, section)).items():
       _check_range(f"{section}.{name}", value)
-  _check_sources(config.data)
-  model, data = config.model, config.data
-  if model.hidden_size % model.num_heads:
-    raise errors.InputError(
-      f"model.hidden_size={model.hidden_size} is not divisible by"
-      f" model.num_heads={model.num_heads}."
-    )
+  _check_start(config)
+  _check_sources(data)
   if data.sequence_length > model.max_positions:
     raise errors.InputError(
       f"data.sequence_length={data.sequence_length} is more than"
@@ -430,6 +488,36 @@ def _check(config: Config) -> None:
     raise errors.InputError(
       f"optimizer.warmup_steps={config.optimizer.warmup_steps} must be less"
       f" than the run's {num_steps} steps."
+    )
+
+
+def _check_model(model: ModelConfig) -> None:
+  for name, value in dataclasses.asdict(model).items():
+    _check_range(f"model.{name}", value)
+  if model.hidden_size % model.num_heads:
+    raise errors.InputError(
+      f"model.hidden_size={model.hidden_size} is not divisible by"
+      f" model.num_heads={model.num_heads}."
+    )
+
+
+def _check_start(config: Config) -> None:
+  """An initial checkpoint and its depth go together."""
+  checkpoint = config.model.initial_checkpoint
+  depth = config.schedule.initial_layers
+  if checkpoint is None and depth is not None:
+    raise errors.InputError(
+      f"schedule.initial_layers={depth} needs model.initial_checkpoint."
+    )
+  if checkpoint is not None and depth is None:
+    raise errors.InputError(
+      f"model.initial_checkpoint={checkpoint} needs schedule.initial_layers,"
+      " the depth of that model."
+    )
+  if config.model.initial_stage is not None and checkpoint is None:
+    raise errors.InputError(
+      f"model.initial_stage={config.model.initial_stage} needs"
+      " model.initial_checkpoint."
     )
 
 

@@ -177,6 +177,13 @@ def disk_bytes(config: config_lib.Config) -> int:
   # A file has every weight; the optimizer's two moments of what is trained are
   # in checkpoints, where they are carried those of all in the stage's file.
   stage_files = sum(total * (3 if is_carried else 1) for total, _ in parameters)
+  shape, initial_layers = cost_shape(config), config.schedule.initial_layers
+  if initial_layers is not None:
+    stage_files += (
+      initial_layers * costs.layer_parameters(shape)
+      + costs.embedding_parameters(shape)
+      + costs.head_parameters(shape)
+    )
   checkpoint = max(total + 2 * trained for total, trained in parameters)
   num_checkpoints = config.training.keep_checkpoints + 1
   return per_parameter * (stage_files + num_checkpoints * checkpoint)

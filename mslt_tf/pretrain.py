@@ -16,6 +16,8 @@ from absl import logging
 
 from mslt_tf import config as config_lib
 from mslt_tf import errors
+from mslt_tf import finished_model
+from mslt_tf import initial_weights
 from mslt_tf import plan
 from mslt_tf import stage_training
 from mslt_tf.data.reading import existing_shards
@@ -194,13 +196,38 @@ def _open_workdir(
   """Claims the workdir for the run, once for all workers."""
   identity = config_lib.identity(config)
   identity["data"]["fingerprint"] = data.fingerprint
+  initial = initial_weights.read(config, workdir, data)
+  if initial is not None:
+    identity["model"]["initial_weights_sha256"] = initial.sha256
   if cluster.is_chief:
     directory = run_directory.claim(workdir, identity)
-    directory.write_text("config.yaml", config_lib.to_yaml(config))
+    directory.write_text(finished_model.CONFIG_FILE, config_lib.to_yaml(config))
+    _describe_data(data, directory)
+    initial_weights.keep(initial, directory)
     _describe_start(config, workdir, cluster)
   cluster_lib.check_shared(cluster, workdir)
   _check_agreement(config, identity, cluster)
   return run_directory.RunDirectory(workdir)
+
+
+def _describe_data(
+  data: manifest.Data, directory: run_directory.RunDirectory
+) -> None:
+  """Writes what an export of the model needs; the data may be gone by then."""
+  if data.vocab_file is not None:
+    with tf.io.gfile.GFile(data.vocab_file) as file:
+      directory.write_text(finished_model.VOCABULARY_FILE, file.read())
+  directory.write_json(
+    finished_model.DATA_FILE,
+    {
+      "training_examples": data.train.num_examples,
+      "training_documents": data.train.num_documents,
+      "training_tokens": data.train.num_tokens,
+      "heldout_examples": data.heldout.num_examples,
+      "data_sha256": data.fingerprint,
+      "vocabulary_sha256": data.vocab_sha256,
+    },
+  )
 
 
 def _check_agreement(

@@ -25,8 +25,9 @@ class Stage:
     num_layers: Encoder layers of the model in this stage.
     num_steps: Optimizer updates made in this stage.
     source_layers: For each layer, bottom first, the layer of the stage before
-      that it starts as a copy of, or `None` for a random initialisation. In the
-      first stage of a run all are `None`.
+      that it starts as a copy of, or `None` for a random initialisation. What
+      comes before the first stage is the initial checkpoint; without one all
+      are `None` there.
     num_frozen_layers: The lowest layers that only run forward.
     freeze_embeddings: Whether word (and with them the tied output matrix),
       position and segment embeddings and their layer norm only run forward.
@@ -41,16 +42,26 @@ class Stage:
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-  """The stages of a run, in order. Raises `InputError` if they do not fit."""
+  """The stages of a run, in order. Raises `InputError` if they do not fit.
+
+  Attributes:
+    initial_layers: Depth of the model that the first stage starts from; `None`
+      where it starts from random weights.
+  """
 
   stages: tuple[Stage, ...]
+  initial_layers: int | None = None
 
   def __post_init__(self):
     if not self.stages:
       raise errors.InputError(
         "stages=[] holds no stage; at least one is needed."
       )
-    num_layers_before = None
+    if self.initial_layers is not None and self.initial_layers < 1:
+      raise errors.InputError(
+        f"initial_layers={self.initial_layers} must be at least 1."
+      )
+    num_layers_before = self.initial_layers
     for number, stage in enumerate(self.stages, start=1):
       _check_stage(stage, number, num_layers_before)
       num_layers_before = stage.num_layers
@@ -70,9 +81,25 @@ class Schedule:
     return (0, *self.stage_ends[:-1])
 
 
-def baseline(num_layers: int, num_steps: int) -> Schedule:
-  """Returns the ordinary schedule: all layers, all steps, one stage."""
-  return Schedule((Stage(num_layers, num_steps, (None,) * num_layers),))
+def baseline(
+  num_layers: int, num_steps: int, *, initial_layers: int | None = None
+) -> Schedule:
+  """Returns the ordinary schedule: all layers, all steps, one stage.
+
+  Args:
+    num_layers: Depth of the model.
+    num_steps: Steps of the run.
+    initial_layers: Of a model that is trained on; as many as `num_layers`.
+  """
+  if initial_layers is None:
+    return Schedule((Stage(num_layers, num_steps, (None,) * num_layers),))
+  if initial_layers != num_layers:
+    raise errors.InputError(
+      f"initial_layers={initial_layers} must be num_layers={num_layers}: a"
+      " baseline does not grow."
+    )
+  stage = Stage(num_layers, num_steps, tuple(range(num_layers)))
+  return Schedule((stage,), initial_layers)
 
 
 def progressive_stacking(
@@ -114,6 +141,7 @@ def mslt(
   *,
   num_growing_stages: int,
   retraining_share: float = MSLT_RETRAINING_SHARE,
+  initial_layers: int | None = None,
 ) -> Schedule:
   """Returns multi-stage layerwise training ("Progressively Stacking 2.0").
 
@@ -121,12 +149,17 @@ def mslt(
   copies of the top N/k, and trains only those and the heads. A last stage
   retrains everything.
 
+  A model that is there already, of j N/k layers, takes the place of the first j
+  stages: k - j growing stages are left, and the last one.
+
   Args:
     num_layers: N, the depth of the finished model.
     num_steps: Steps of the whole run, retraining included.
     num_growing_stages: k; divides `num_layers`.
     retraining_share: Share of the steps in the last stage, where everything is
       trained; 0 leaves that stage out. The rest is split evenly.
+    initial_layers: Depth of the model that is there already: a multiple of N/k
+      below N.
   """
   if num_growing_stages < 1:
     raise errors.InputError(
@@ -142,27 +175,42 @@ def mslt(
       f"retraining_share={retraining_share} must be at least 0 and below 1."
     )
   added = num_layers // num_growing_stages
-  shares = [(1 - retraining_share) / num_growing_stages] * num_growing_stages
+  depth = initial_layers or 0
+  if initial_layers is not None and (
+    not 0 < depth < num_layers or depth % added
+  ):
+    raise errors.InputError(
+      f"initial_layers={initial_layers} must be a multiple of {added}, the"
+      f" layers that a stage adds, and below num_layers={num_layers}; method"
+      " baseline trains a model on at its depth."
+    )
+  num_growing = num_growing_stages - depth // added
+  shares = [(1 - retraining_share) / num_growing] * num_growing
   if retraining_share:
     shares.append(retraining_share)
   steps_of_stages = _split_steps(num_steps, shares)
-  stages = [Stage(added, steps_of_stages[0], (None,) * added)]
-  for steps in steps_of_stages[1:num_growing_stages]:
-    before = stages[-1].num_layers
-    stages.append(
-      Stage(
-        num_layers=before + added,
-        num_steps=steps,
-        source_layers=(*range(before), *range(before - added, before)),
-        num_frozen_layers=before,
-        freeze_embeddings=True,
-      )
-    )
+  stages = []
+  for steps in steps_of_stages[:num_growing]:
+    stages.append(_layerwise_stage(depth, added, steps))
+    depth += added
   if retraining_share:
     stages.append(
       Stage(num_layers, steps_of_stages[-1], tuple(range(num_layers)))
     )
-  return Schedule(tuple(stages))
+  return Schedule(tuple(stages), initial_layers)
+
+
+def _layerwise_stage(before: int, added: int, num_steps: int) -> Stage:
+  """Returns MSLT's stage that puts `added` layers on `before` frozen ones."""
+  if not before:
+    return Stage(added, num_steps, (None,) * added)
+  return Stage(
+    num_layers=before + added,
+    num_steps=num_steps,
+    source_layers=(*range(before), *range(before - added, before)),
+    num_frozen_layers=before,
+    freeze_embeddings=True,
+  )
 
 
 def _split_steps(num_steps: int, shares: Sequence[float]) -> list[int]:

@@ -21,10 +21,10 @@ _DATA = {
   "data", "data/text", "data/examples", "data/reading", "data/building",
   "data/verification",
 }  # fmt: skip
-_MIDDLE = {*_DATA, "models", "optimization", "training"}
+_MIDDLE = {*_DATA, "glue", "models", "optimization", "training"}
 _TOP = {
   "config", "plan", "assembly", "stage_training", "pretrain", "finetune",
-  "benchmark",
+  "benchmark", "finished_model", "initial_weights",
 }  # fmt: skip
 _BESIDE = {"interop", "analysis"}
 MAY_IMPORT = {
@@ -38,6 +38,7 @@ MAY_IMPORT = {
   "data/reading": {"errors", "data", "data/examples", "data/reading"},
   "data/building": {"errors", *_DATA} - {"data/verification"},
   "data/verification": {"errors", *_DATA} - {"data/text", "data/building"},
+  "glue": {"errors", "data", "data/text", "glue"},
   "models": {*_PURE, "data/examples", "models"},
   "optimization": {*_PURE, "optimization"},
   "training": {"errors", "training"},
@@ -48,6 +49,8 @@ MAY_IMPORT = {
   "plan": {*_PURE, "config"},
   "assembly": {*_PURE, *_MIDDLE, "config", "plan"},
   "stage_training": {*_PURE, *_MIDDLE, "config", "plan", "assembly"},
+  "finished_model": {*_PURE, *_MIDDLE, "config", "strict_yaml"},
+  "initial_weights": {*_PURE, *_MIDDLE, "config", "finished_model"},
   "pretrain": {*_PURE, *_MIDDLE, *_TOP},
   "finetune": {*_PURE, *_MIDDLE, *_TOP},
   "benchmark": {*_PURE, *_MIDDLE, *_TOP},
@@ -60,6 +63,14 @@ WITHOUT_TENSORFLOW = {
   "mslt_tf/data/examples/masking",
   "mslt_tf/data/examples/sentence_pairs",
   "mslt_tf/errors",
+  "mslt_tf/glue/examples",
+  "mslt_tf/glue/metrics",
+  "mslt_tf/glue/paper",
+  "mslt_tf/glue/protocol",
+  "mslt_tf/glue/results",
+  "mslt_tf/glue/rows",
+  "mslt_tf/glue/tables",
+  "mslt_tf/glue/tasks",
   "mslt_tf/growth",
   "mslt_tf/plan",
   "mslt_tf/schedules",

@@ -107,7 +107,10 @@ def test_defaults_of_methods():
       if parameter.default is not inspect.Parameter.empty
     }
 
-  assert defaults(schedules.mslt) == {"retraining_share": 0.2}
+  assert defaults(schedules.mslt) == {
+    "retraining_share": 0.2,
+    "initial_layers": None,
+  }
   assert defaults(schedules.progressive_stacking) == {
     "stage_shares": (0.125, 0.175, 0.7)
   }
@@ -517,7 +520,8 @@ def test_limits_that_are_allowed():
     ),
     (
       ["schedule.stages=[]"],
-      "schedule.method is not a field; the fields are stages, extra_steps.",
+      "schedule.method is not a field; the fields are stages,"
+      " initial_layers, extra_steps.",
     ),
   ],
 )

@@ -117,3 +117,36 @@ def make_batch() -> Callable:
     )
 
   return make
+
+
+@pytest.fixture(scope="session")
+def make_pretrained(vocab_file) -> Callable:
+  """Makes a model of odd sizes whose weights are all random, norms too."""
+  from mslt_tf.data.examples import vocabulary
+  from mslt_tf.models import architecture
+  from mslt_tf.models import pretrained
+
+  def make(**sizes) -> pretrained.PretrainedBert:
+    shape = architecture.Architecture(
+      **{
+        "vocab_size": 46,
+        "hidden_size": 6,
+        "num_layers": 3,
+        "num_heads": 2,
+        "intermediate_size": 10,
+        "max_positions": 20,
+        **sizes,
+      }
+    )
+    rng = np.random.default_rng(0)
+    return pretrained.PretrainedBert(
+      architecture=shape,
+      lower_case=True,
+      vocabulary=vocabulary.load(vocab_file),
+      weights={
+        name: (0.5 * rng.standard_normal(dims)).astype(np.float32)
+        for name, dims in architecture.weight_shapes(shape).items()
+      },
+    )
+
+  return make

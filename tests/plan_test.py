@@ -197,3 +197,13 @@ def test_the_disk_that_a_run_needs():
     overrides=["optimizer.state_at_growth=carried"],
   )
   assert plan.disk_bytes(carried) == expected + 4 * 2 * sum(sizes)
+  # A model of 3 layers takes the place of the first stage, and its room.
+  over_a_model = config_lib.load(
+    path.read_text(encoding="utf-8"),
+    source=str(path),
+    overrides=[
+      "model.initial_checkpoint=somewhere",
+      "schedule.initial_layers=3",
+    ],
+  )
+  assert plan.disk_bytes(over_a_model) == expected

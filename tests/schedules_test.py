@@ -342,3 +342,53 @@ def test_a_later_stage_may_add_random_layers():
     (Stage(1, 5, (None,)), Stage(3, 7, (None, 0, None)))
   )
   assert schedule.num_steps == 12
+
+
+def test_mslt_over_a_model_leaves_out_the_stages_it_stands_for():
+  schedule = schedules.mslt(12, 1_000, num_growing_stages=2, initial_layers=6)
+  assert schedule.initial_layers == 6
+  assert schedule.stages == (
+    Stage(
+      num_layers=12,
+      num_steps=800,
+      source_layers=(0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5),
+      num_frozen_layers=6,
+      freeze_embeddings=True,
+    ),
+    Stage(12, 200, _up_to(12)),
+  )
+
+
+def test_mslt_over_a_model_of_two_stages_shares_the_steps_among_the_rest():
+  schedule = schedules.mslt(12, 1_000, num_growing_stages=4, initial_layers=6)
+  assert _steps(schedule) == [400, 400, 200]
+  assert [stage.num_layers for stage in schedule.stages] == [9, 12, 12]
+  assert schedule.stages[0].source_layers == (0, 1, 2, 3, 4, 5, 3, 4, 5)
+  assert schedule.stages[1].source_layers == (*range(9), 6, 7, 8)
+
+
+@pytest.mark.parametrize("initial_layers", [-3, 0, 4, 12, 15])
+def test_mslt_over_a_model_of_another_depth_is_refused(initial_layers):
+  with pytest.raises(errors.InputError) as error:
+    schedules.mslt(
+      12, 1_000, num_growing_stages=4, initial_layers=initial_layers
+    )
+  assert f"initial_layers={initial_layers} must be a multiple of 3" in str(
+    error.value
+  )
+
+
+def test_a_baseline_trains_a_model_on():
+  schedule = schedules.baseline(3, 7, initial_layers=3)
+  assert schedule == schedules.Schedule((Stage(3, 7, (0, 1, 2)),), 3)
+  with pytest.raises(errors.InputError, match="initial_layers=2 must be"):
+    schedules.baseline(3, 7, initial_layers=2)
+
+
+def test_the_first_stage_copies_only_layers_that_the_model_has():
+  stages = (Stage(2, 5, (0, 3)),)
+  with pytest.raises(errors.InputError, match=r"source_layers\[1\]=3 does not"):
+    schedules.Schedule(stages, initial_layers=3)
+  schedules.Schedule(stages, initial_layers=4)
+  with pytest.raises(errors.InputError, match="initial_layers=0 must be at"):
+    schedules.Schedule(stages, initial_layers=0)

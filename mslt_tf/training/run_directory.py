@@ -5,6 +5,9 @@ workdir/
   config.yaml            the resolved config of the last start
   summary.json           how the run stands
   tensorboard/           event files
+  vocab.txt              of the data, where it is known
+  data.json              what the data are, for the model's card
+  stage_0/               the weights of an initial checkpoint, like stage_1
   stage_1/
     metrics.jsonl        a line for every log and every evaluation
     checkpoints/         of the unfinished stage
@@ -33,6 +36,7 @@ _HOW_TO_CONTINUE = (
 )
 # TensorFlow begins some messages with the name of its operation.
 _NODE = re.compile(r"^\{\{.*?\}\} ")
+_INDEX_SUFFIX = ".index"
 _DATA_SUFFIX = ".data-00000-of-00001"
 
 
@@ -66,7 +70,7 @@ class RunDirectory:
     return os.path.join(self.stage(number), "metrics.jsonl")
 
   def is_finished(self, number: int) -> bool:
-    return tf.io.gfile.exists(self._weights(number) + ".index")
+    return has_arrays(self._weights(number))
 
   def last_finished(self, num_stages: int) -> int:
     """Returns the last finished of `num_stages` stages, 0 if none is.
@@ -98,20 +102,10 @@ class RunDirectory:
     A kill at any moment leaves either no stage file or a whole one.
     """
     self.write_json(f"stage_{number}/results.json", results)
-    names = sorted(arrays)
-    prefix = self._weights(number)
     # Among the checkpoints: whatever a kill leaves here goes with them.
-    unfinished = os.path.join(self.checkpoints(number), "weights")
-    with writing(prefix):
-      tf.io.gfile.makedirs(self.checkpoints(number))
-      tf.raw_ops.SaveV2(
-        prefix=unfinished,
-        tensor_names=names,
-        shape_and_slices=[""] * len(names),
-        tensors=[arrays[name] for name in names],
-      )
-      for suffix in (_DATA_SUFFIX, ".index"):  # The index last.
-        tf.io.gfile.rename(unfinished + suffix, prefix + suffix, overwrite=True)
+    write_arrays(
+      self._weights(number), arrays, unfinished_in=self.checkpoints(number)
+    )
     self.remove_checkpoints(number)
 
   def remove_checkpoints(self, number: int) -> None:
@@ -121,16 +115,7 @@ class RunDirectory:
 
   def read_stage(self, number: int) -> dict[str, np.ndarray]:
     """Returns the arrays of a finished stage by name."""
-    prefix = self._weights(number)
-    try:
-      reader = tf.train.load_checkpoint(prefix)
-      names = reader.get_variable_to_shape_map()
-      return {name: reader.get_tensor(name) for name in names}
-    except (tf.errors.OpError, IndexError, ValueError, RuntimeError) as error:
-      reason = str(error).splitlines()[0]
-      raise errors.InputError(
-        f"{prefix}.index: the stage's file cannot be read: {reason}"
-      ) from error
+    return read_arrays(self._weights(number))
 
   def read_results(self, number: int) -> dict[str, Any]:
     """Returns what `finish_stage` was given."""
@@ -166,6 +151,62 @@ class RunDirectory:
 
   def _weights(self, number: int) -> str:
     return os.path.join(self.stage(number), "weights")
+
+
+def write_arrays(
+  prefix: str, arrays: Mapping[str, np.ndarray], *, unfinished_in: str
+) -> None:
+  """Writes a TensorFlow checkpoint of arrays, whole or not at all.
+
+  `<prefix>.index` comes last: where it is, the rest is too.
+
+  Args:
+    prefix: The checkpoint's path without its endings.
+    arrays: By name.
+    unfinished_in: A directory for what is not whole yet; a kill leaves it
+      there.
+  """
+  names = sorted(arrays)
+  unfinished = os.path.join(unfinished_in, "weights")
+  with writing(prefix):
+    tf.io.gfile.makedirs(unfinished_in)
+    tf.raw_ops.SaveV2(
+      prefix=unfinished,
+      tensor_names=names,
+      shape_and_slices=[""] * len(names),
+      tensors=[arrays[name] for name in names],
+    )
+    for suffix in (_DATA_SUFFIX, _INDEX_SUFFIX):
+      tf.io.gfile.rename(unfinished + suffix, prefix + suffix, overwrite=True)
+
+
+def read_arrays(prefix: str) -> dict[str, np.ndarray]:
+  """Returns the arrays of a checkpoint by name.
+
+  Raises:
+    InputError: It cannot be read.
+  """
+  try:
+    reader = tf.train.load_checkpoint(prefix)
+    names = reader.get_variable_to_shape_map()
+    return {name: reader.get_tensor(name) for name in names}
+  except (tf.errors.OpError, IndexError, ValueError, RuntimeError) as error:
+    reason = str(error).splitlines()[0]
+    raise errors.InputError(
+      f"{prefix}.index cannot be read: {reason}"
+    ) from error
+
+
+def remove_arrays(prefix: str) -> None:
+  """Removes a checkpoint of arrays, if it is there."""
+  for suffix in (_INDEX_SUFFIX, _DATA_SUFFIX):
+    if tf.io.gfile.exists(prefix + suffix):
+      tf.io.gfile.remove(prefix + suffix)
+
+
+def has_arrays(prefix: str) -> bool:
+  """Whether a whole checkpoint of arrays is there."""
+  return tf.io.gfile.exists(prefix + _INDEX_SUFFIX)
 
 
 def claim(workdir: str, identity: Mapping[str, Any]) -> RunDirectory:
@@ -209,7 +250,10 @@ def _continues(
   count = len(held_stages)
   shortened = {
     **wanted,
-    "schedule": {"stages": wanted["schedule"]["stages"][:count]},
+    "schedule": {
+      **wanted["schedule"],
+      "stages": wanted["schedule"]["stages"][:count],
+    },
   }
   return not _first_difference(held, shortened) and directory.is_finished(count)
 

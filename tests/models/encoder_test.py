@@ -5,33 +5,31 @@ import pytest
 import tensorflow as tf
 from official.nlp.modeling import layers
 
+from mslt_tf.interop import model_garden
 from mslt_tf.models import dropout
 from mslt_tf.models import encoder
 
 B, S, D, N, F = 3, 7, 12, 4, 20
 MASK = np.array([[1] * 7, [1] * 4 + [0] * 3, [1, 1, 0, 0, 0, 0, 0]], np.int32)
 
-# Google's name of each of Model Garden's weights, and its shape.
-LAYER_WEIGHTS = {
-  "self_attention/query/kernel": ("attention/self/query/kernel", [D, D]),
-  "self_attention/query/bias": ("attention/self/query/bias", [D]),
-  "self_attention/key/kernel": ("attention/self/key/kernel", [D, D]),
-  "self_attention/key/bias": ("attention/self/key/bias", [D]),
-  "self_attention/value/kernel": ("attention/self/value/kernel", [D, D]),
-  "self_attention/value/bias": ("attention/self/value/bias", [D]),
-  "self_attention/attention_output/kernel": (
-    "attention/output/dense/kernel",
-    [D, D],
-  ),
-  "self_attention/attention_output/bias": ("attention/output/dense/bias", [D]),
-  "self_attention_layer_norm/gamma": ("attention/output/LayerNorm/gamma", [D]),
-  "self_attention_layer_norm/beta": ("attention/output/LayerNorm/beta", [D]),
-  "intermediate/kernel": ("intermediate/dense/kernel", [D, F]),
-  "intermediate/bias": ("intermediate/dense/bias", [F]),
-  "output/kernel": ("output/dense/kernel", [F, D]),
-  "output/bias": ("output/dense/bias", [D]),
-  "output_layer_norm/gamma": ("output/LayerNorm/gamma", [D]),
-  "output_layer_norm/beta": ("output/LayerNorm/beta", [D]),
+# Google's names and shapes.
+LAYER_SHAPES = {
+  "attention/self/query/kernel": [D, D],
+  "attention/self/query/bias": [D],
+  "attention/self/key/kernel": [D, D],
+  "attention/self/key/bias": [D],
+  "attention/self/value/kernel": [D, D],
+  "attention/self/value/bias": [D],
+  "attention/output/dense/kernel": [D, D],
+  "attention/output/dense/bias": [D],
+  "attention/output/LayerNorm/gamma": [D],
+  "attention/output/LayerNorm/beta": [D],
+  "intermediate/dense/kernel": [D, F],
+  "intermediate/dense/bias": [F],
+  "output/dense/kernel": [F, D],
+  "output/dense/bias": [D],
+  "output/LayerNorm/gamma": [D],
+  "output/LayerNorm/beta": [D],
 }
 
 
@@ -77,7 +75,7 @@ def _make_model_garden_block(activation: str, layer) -> dict[str, tf.Variable]:
   ours = _by_name(layer)
   for weight in block.weights:
     suffix = weight.name.removesuffix(":0").split("/", maxsplit=1)[1]
-    name, _ = LAYER_WEIGHTS[suffix]
+    name = model_garden.LAYER_WEIGHTS[suffix]
     weight.assign(
       tf.reshape(ours[f"bert/encoder/layer_5/{name}"], weight.shape)
     )
@@ -116,10 +114,10 @@ def test_a_layer_and_its_gradients_are_those_of_model_garden(
   assert len(block.weights) == len(by_name) == 16
   for weight, gradient in zip(block.weights, theirs[1:], strict=True):
     suffix = weight.name.removesuffix(":0").split("/", maxsplit=1)[1]
-    name, shape = LAYER_WEIGHTS[suffix]
+    name = model_garden.LAYER_WEIGHTS[suffix]
     np.testing.assert_allclose(
       by_name[f"bert/encoder/layer_5/{name}"],
-      tf.reshape(gradient, shape),
+      tf.reshape(gradient, LAYER_SHAPES[name]),
       rtol=1e-5,
       atol=2e-5,
       err_msg=name,
@@ -153,7 +151,7 @@ def test_a_layers_weights_have_the_names_and_shapes_of_google_checkpoints():
   weights = _by_name(_make_layer(index=11))
   assert {name: weight.shape for name, weight in weights.items()} == {
     f"bert/encoder/layer_11/{name}": shape
-    for name, shape in LAYER_WEIGHTS.values()
+    for name, shape in LAYER_SHAPES.items()
   }
 
 

@@ -32,7 +32,7 @@ _NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 _ASCII_CONTROLS = bytes({*range(32), 127} - {*b"\t\n\r"})
 
 # Han characters, each of which is a word: BERT's `_is_chinese_char`.
-_HAN = (
+HAN = (
   range(0x3400, 0x4DC0),
   range(0x4E00, 0xA000),
   range(0xF900, 0xFB00),
@@ -110,7 +110,7 @@ def _set_apart(character: str) -> str:
   """Puts spaces around what is a word of its own."""
   # The op knows only the punctuation of an older Unicode than Python's.
   is_word = unicodedata.category(character)[0] == "P" or any(
-    ord(character) in block for block in _HAN
+    ord(character) in block for block in HAN
   )
   return f" {character} " if is_word else character
 

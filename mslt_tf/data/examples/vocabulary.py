@@ -103,20 +103,32 @@ def load(path: str) -> Vocabulary:
   tokens = [line.removesuffix("\r") for line in text.split("\n")]
   while tokens and not tokens[-1]:
     tokens.pop()
+  return of_tokens(tokens, source=path)
+
+
+def of_tokens(tokens: Sequence[str], *, source: str) -> Vocabulary:
+  """Returns the vocabulary of these tokens, by id.
+
+  Args:
+    source: Where they are from, for errors.
+
+  Raises:
+    errors.InputError: they are not a vocabulary of BERT.
+  """
   if not tokens:
-    raise errors.InputError(f"vocab={path!r} is empty.")
+    raise errors.InputError(f"vocab={source!r} is empty.")
   missing = [token for token in SPECIAL_TOKENS if token not in tokens]
   if missing:
-    raise errors.InputError(f"vocab={path!r} has no {' '.join(missing)}.")
+    raise errors.InputError(f"vocab={source!r} has no {' '.join(missing)}.")
   if tokens[0] != PADDING:
     # Examples are padded with id 0.
     raise errors.InputError(
-      f"vocab={path!r} has {tokens[0]!r} at id 0, where {PADDING} must be."
+      f"vocab={source!r} has {tokens[0]!r} at id 0, where {PADDING} must be."
     )
   ((token, count),) = collections.Counter(tokens).most_common(1)
   if count > 1:
     raise errors.InputError(
-      f"vocab={path!r} has the token {token!r} {count} times; each token may"
+      f"vocab={source!r} has the token {token!r} {count} times; each token may"
       " stand there once."
     )
   return Vocabulary(tuple(tokens))

@@ -1,0 +1,62 @@
+"""Exports a finished stage, or an imported model, to another format.
+
+Example:
+
+  python bin/export.py --checkpoint=runs/base_mslt --format=huggingface \\
+    --output_dir=/tmp/base_mslt_hf
+
+`--checkpoint` is a run's workdir, or one that import_checkpoint.py made. With
+`--stage` the shallow model of an earlier stage is exported.
+docs/checkpoints.md tells what each format holds.
+"""
+
+import command_line
+from absl import flags
+
+from mslt_tf import errors
+
+FORMATS = (
+  "huggingface",
+  "huggingface_masked_lm",
+  "huggingface_encoder",
+  "tf1",
+  "saved_model",
+  "model_garden",
+)
+
+_CHECKPOINT = flags.DEFINE_string(
+  "checkpoint", None, "Workdir of the model.", required=True
+)
+_FORMAT = flags.DEFINE_enum(
+  "format", None, FORMATS, "What is written.", required=True
+)
+_OUTPUT_DIR = flags.DEFINE_string(
+  "output_dir", None, "A new or empty directory.", required=True
+)
+_STAGE = flags.DEFINE_integer(
+  "stage", None, "Which finished stage, from 1; by default the last."
+)
+_VOCAB = flags.DEFINE_string(
+  "vocab", None, "Vocabulary file, where the workdir has no vocab.txt."
+)
+
+
+def main():
+  for flag in (_CHECKPOINT, _OUTPUT_DIR):
+    if not flag.value:
+      raise errors.InputError(f"--{flag.name} is empty.")
+  # TensorFlow takes seconds to import; wrong flags are told before.
+  from mslt_tf import finished_model
+  from mslt_tf.interop import exports
+
+  model = finished_model.load(
+    _CHECKPOINT.value, stage=_STAGE.value, vocab_file=_VOCAB.value
+  )
+  is_written = exports.export(
+    model, _OUTPUT_DIR.value, format_name=_FORMAT.value
+  )
+  print(f"{'exported to' if is_written else 'already in'} {_OUTPUT_DIR.value}")
+
+
+if __name__ == "__main__":
+  command_line.run(main)
