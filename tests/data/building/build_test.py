@@ -616,7 +616,7 @@ def _json_lines() -> bytes:
 _GOOD = "\n".join(map(_document, range(31))).encode()
 _DAMAGED_BZIP2 = bytearray(bz2.compress(_GOOD))
 _DAMAGED_BZIP2[500:520] = bytes(20)
-_DAMAGED_GZIP = bytearray(gzip.compress(_GOOD))
+_DAMAGED_GZIP = bytearray(gzip.compress(_GOOD, mtime=0))
 _DAMAGED_GZIP[500:520] = bytes(20)
 
 

@@ -248,7 +248,7 @@ def test_shards_of_both_namings_are_not_mixed(directory):
     (b"", "'DIR/b.tfrecord' has no records."),
     (b"some text\n" * 9, "'DIR/b.tfrecord' is not a TFRecord file."),
     (
-      gzip.compress(bytes(99)),
+      gzip.compress(bytes(99), mtime=0),
       "'DIR/b.tfrecord' is compressed; unpack it, since it is read from the"
       " middle too.",
     ),
