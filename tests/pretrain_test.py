@@ -456,8 +456,8 @@ def ruin_batch(monkeypatch):
   """Makes the loss of batch 5, for step 6 in stage 2, no number."""
   compute_sums = stage_training.StageTraining._sums_in_training
 
-  def ruined(self, features, place):
-    sums = compute_sums(self, features, place)
+  def ruined(self, features, place, frozen_kernels):
+    sums = compute_sums(self, features, place, frozen_kernels)
     total, count = sums["mlm_loss"]
     factor = tf.where(place.batch_index == 5, math.nan, 1.0)
     return {**sums, "mlm_loss": (total * factor, count)}
