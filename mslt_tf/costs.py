@@ -15,6 +15,7 @@ from mslt_tf import schedules
 # gradient of either operand.
 BACKWARD_PER_FORWARD = 2
 BYTES_PER_PARAMETER = 4  # float32
+NUM_SLOTS = 2  # LAMB's moments, each as large as its weight.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +44,8 @@ class StageCost:
     ideal_speedup: A step of the full model, everything trained, over a step of
       this stage; encoder layers only, as the paper counts.
     speedup: The same with the heads counted.
+    frozen_forward_flops: The part of the forward FLOPs that is in frozen
+      layers.
   """
 
   forward_flops: int
@@ -52,6 +55,7 @@ class StageCost:
   gradient_bytes: int
   ideal_speedup: float
   speedup: float
+  frozen_forward_flops: int
 
   @property
   def flops(self) -> int:
@@ -115,6 +119,36 @@ def head_parameters(shape: Shape) -> int:
   return mlm + (d * d + d) + (2 * d + 2)
 
 
+def update_bytes_per_weight() -> dict[str, int]:
+  """Bytes that LAMB moves through memory for each weight it updates."""
+  number = BYTES_PER_PARAMETER
+  return {
+    "gradient_norm": number,  # Read for clipping.
+    "moments": 5 * number,  # Gradient and both read, both written.
+    "direction": number,
+    "trust_ratio": 2 * number,  # Weight and direction read for their norms.
+    "weight": 3 * number,  # It and the direction read, it written.
+  }
+
+
+def kept_activations(shape: Shape, num_heads: int) -> dict[str, int]:
+  """Numbers that a trained layer keeps of one example for its gradients.
+
+  They are what `models.encoder` keeps: chains between matrix products are
+  computed again, and dropout's masks too.
+  """
+  s, d, f = shape.sequence_length, shape.hidden_size, shape.intermediate_size
+  return {
+    "input": s * d,
+    "query_key_value": 3 * s * d,
+    "attention_softmax": 2 * s * s * num_heads,  # Before and after dropout.
+    "context": s * d,
+    "attention_norm": 2 * s * d,  # What is normalised, and the output.
+    "intermediate": 2 * s * f,  # Before and after the GELU.
+    "output_norm": s * d,  # Its output is the next layer's input.
+  }
+
+
 def stage_cost(
   shape: Shape, stage: schedules.Stage, *, num_layers: int
 ) -> StageCost:
@@ -147,6 +181,7 @@ def stage_cost(
     * num_layers
     / (stage.num_layers + BACKWARD_PER_FORWARD * trained_layers),
     speedup=full_step / (forward + backward),
+    frozen_forward_flops=stage.num_frozen_layers * layer,
   )
 
 

@@ -141,6 +141,7 @@ def mslt(
   *,
   num_growing_stages: int,
   retraining_share: float = MSLT_RETRAINING_SHARE,
+  growing_shares: Sequence[float] | None = None,
   initial_layers: int | None = None,
 ) -> Schedule:
   """Returns multi-stage layerwise training ("Progressively Stacking 2.0").
@@ -157,7 +158,9 @@ def mslt(
     num_steps: Steps of the whole run, retraining included.
     num_growing_stages: k; divides `num_layers`.
     retraining_share: Share of the steps in the last stage, where everything is
-      trained; 0 leaves that stage out. The rest is split evenly.
+      trained; 0 leaves that stage out.
+    growing_shares: The share of the steps that each growing stage gets; with
+      `retraining_share` they sum to 1. `None` splits what that leaves evenly.
     initial_layers: Depth of the model that is there already: a multiple of N/k
       below N.
   """
@@ -185,7 +188,14 @@ def mslt(
       " baseline trains a model on at its depth."
     )
   num_growing = num_growing_stages - depth // added
-  shares = [(1 - retraining_share) / num_growing] * num_growing
+  if growing_shares is None:
+    growing_shares = [(1 - retraining_share) / num_growing] * num_growing
+  if len(growing_shares) != num_growing:
+    raise errors.InputError(
+      f"growing_shares={list(growing_shares)} has {len(growing_shares)} shares;"
+      f" the growing stages are {num_growing}."
+    )
+  shares = list(growing_shares)
   if retraining_share:
     shares.append(retraining_share)
   steps_of_stages = _split_steps(num_steps, shares)

@@ -185,3 +185,29 @@ def test_flops_of_a_run_are_the_mean_over_its_steps():
   shallow, deep = 3 * (1512 + 366), 3 * (2 * 1512 + 366)
   assert cost.flops_per_example == pytest.approx(0.3 * shallow + 0.7 * deep)
   assert cost.speedup == pytest.approx(deep / (0.3 * shallow + 0.7 * deep))
+
+
+def test_forward_flops_of_frozen_layers():
+  # A layer of TINY has 378 for query, key and value, 294 each for scores and
+  # context, 126 for the attention's output and 210 for each of the last two.
+  stage = schedules.Stage(4, 1, (None,) * 4, 3, freeze_embeddings=True)
+  cost = costs.stage_cost(TINY, stage, num_layers=4)
+  assert cost.frozen_forward_flops == 3 * 1512
+  whole = costs.stage_cost(
+    TINY, schedules.baseline(4, 1).stages[0], num_layers=4
+  )
+  assert whole.frozen_forward_flops == 0
+  assert whole.forward_flops == cost.forward_flops
+
+
+def test_an_update_moves_48_bytes_a_weight():
+  # LAMB reads the gradient for its norm; reads it and both moments, writes the
+  # moments; writes the direction, reads it and the weight for two norms; reads
+  # both and writes the weight: 12 numbers.
+  assert sum(costs.update_bytes_per_weight().values()) == 12 * 4
+
+
+def test_numbers_that_a_layer_keeps_of_an_example():
+  # Eight times [7, 3], two times [7, 5], and two softmaxes of [7, 7] a head.
+  kept = costs.kept_activations(TINY, 3)
+  assert sum(kept.values()) == 8 * 21 + 2 * 35 + 2 * 49 * 3

@@ -392,3 +392,28 @@ def test_the_first_stage_copies_only_layers_that_the_model_has():
   schedules.Schedule(stages, initial_layers=4)
   with pytest.raises(errors.InputError, match="initial_layers=0 must be at"):
     schedules.Schedule(stages, initial_layers=0)
+
+
+def test_growing_stages_of_mslt_can_differ_in_length():
+  schedule = schedules.mslt(
+    6,
+    90,
+    num_growing_stages=3,
+    retraining_share=0.2,
+    growing_shares=[0.5, 0.1, 0.2],
+  )
+  assert [stage.num_steps for stage in schedule.stages] == [45, 9, 18, 18]
+  assert [stage.num_layers for stage in schedule.stages] == [2, 4, 6, 6]
+
+
+@pytest.mark.parametrize(
+  ("shares", "message"),
+  [
+    ([0.4, 0.4], "has 2 shares; the growing stages are 3"),
+    ([0.4, 0.3, 0.2], "sum to 1.1, not to 1"),
+    ([0.8, 0.0, 0.0], "must be one or more shares above 0"),
+  ],
+)
+def test_growing_shares_fit_the_stages(shares, message):
+  with pytest.raises(errors.InputError, match=message):
+    schedules.mslt(6, 90, num_growing_stages=3, growing_shares=shares)
