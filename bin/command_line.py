@@ -41,6 +41,15 @@ def read_text(flag: str, path: str) -> str:
     ) from None
 
 
+def write_text(path: str, text: str) -> None:
+  """Writes a file, or prints where there is no path."""
+  if not path:
+    sys.stdout.write(text)
+    return
+  with open(path, "w", encoding="utf-8") as file:
+    file.write(text)
+
+
 def check_writable(flag: str, path: str) -> None:
   """Minutes of work are not to be lost where a file cannot be written."""
   try:

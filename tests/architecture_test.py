@@ -23,10 +23,11 @@ _DATA = {
 }  # fmt: skip
 _MIDDLE = {*_DATA, "glue", "models", "optimization", "training"}
 _TOP = {
-  "config", "plan", "assembly", "stage_training", "pretrain", "finetune",
-  "benchmark", "finished_model", "initial_weights",
+  "config", "plan", "assembly", "frozen_states", "stage_training", "pretrain",
+  "finetune", "benchmark", "finished_model", "initial_weights",
+  "tensorboard_text",
 }  # fmt: skip
-_BESIDE = {"interop", "analysis"}
+_BESIDE = {"interop", "analysis", "planning"}
 MAY_IMPORT = {
   "errors": set(),
   "schedules": {"errors"},
@@ -38,7 +39,7 @@ MAY_IMPORT = {
   "data/reading": {"errors", "data", "data/examples", "data/reading"},
   "data/building": {"errors", *_DATA} - {"data/verification"},
   "data/verification": {"errors", *_DATA} - {"data/text", "data/building"},
-  "glue": {"errors", "data", "data/text", "glue"},
+  "glue": {"errors", "data", "data/text", "data/examples", "glue"},
   "models": {*_PURE, "data/examples", "models"},
   "optimization": {*_PURE, "optimization"},
   "training": {"errors", "training"},
@@ -48,21 +49,35 @@ MAY_IMPORT = {
   "strict_yaml": {"errors"},
   "plan": {*_PURE, "config"},
   "assembly": {*_PURE, *_MIDDLE, "config", "plan"},
-  "stage_training": {*_PURE, *_MIDDLE, "config", "plan", "assembly"},
+  "frozen_states": {*_PURE, *_MIDDLE, "config"},
+  "stage_training": {
+    *_PURE, *_MIDDLE, "config", "plan", "assembly", "frozen_states",
+  },
   "finished_model": {*_PURE, *_MIDDLE, "config", "strict_yaml"},
+  "tensorboard_text": {*_PURE, "training", "config", "plan"},
   "initial_weights": {*_PURE, *_MIDDLE, "config", "finished_model"},
   "pretrain": {*_PURE, *_MIDDLE, *_TOP},
   "finetune": {*_PURE, *_MIDDLE, *_TOP},
   "benchmark": {*_PURE, *_MIDDLE, *_TOP},
+  "planning": {*_PURE, "config", "plan", "planning"},
   "bin": {*_PURE, *_MIDDLE, *_TOP, *_BESIDE, "bin"},
 }
 
 WITHOUT_TENSORFLOW = {
+  "mslt_tf/analysis/comparison",
+  "mslt_tf/analysis/comparison_tables",
+  "mslt_tf/analysis/curves",
+  "mslt_tf/analysis/fine_tuned",
+  "mslt_tf/analysis/recorded_run",
+  "mslt_tf/analysis/report",
+  "mslt_tf/analysis/schedule_drawing",
+  "mslt_tf/analysis/written_numbers",
   "mslt_tf/config",
   "mslt_tf/costs",
   "mslt_tf/data/examples/masking",
   "mslt_tf/data/examples/sentence_pairs",
   "mslt_tf/errors",
+  "mslt_tf/glue/batches",
   "mslt_tf/glue/examples",
   "mslt_tf/glue/metrics",
   "mslt_tf/glue/paper",
@@ -73,6 +88,7 @@ WITHOUT_TENSORFLOW = {
   "mslt_tf/glue/tasks",
   "mslt_tf/growth",
   "mslt_tf/plan",
+  "mslt_tf/planning/planner",
   "mslt_tf/schedules",
   "mslt_tf/strict_yaml",
 }

@@ -6,9 +6,12 @@ import pytest
 
 from mslt_tf import config as config_lib
 from mslt_tf import schedules
+from mslt_tf.glue import protocol
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
-NAMES = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
+# Protocols of fine-tuning; all others are runs of pre-training.
+PROTOCOLS = {"glue", "quickstart_reviews"}
+NAMES = sorted({path.stem for path in CONFIGS.glob("*.yaml")} - PROTOCOLS)
 METHODS = ("baseline", "stacking", "mslt")
 TRIOS = sorted(
   {
@@ -59,8 +62,22 @@ def test_the_configs_that_there_are():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_config_loads_and_says_how_it_is_run(name):
+def test_a_config_loads(name):
   _load(name)
+
+
+@pytest.mark.parametrize("name", sorted(PROTOCOLS))
+def test_a_protocol_loads(name):
+  path = CONFIGS / f"{name}.yaml"
+  loaded = config_lib.load_flat(
+    protocol.Protocol, path.read_text(encoding="utf-8"), source=str(path)
+  )
+  # The paper's is the default, too.
+  assert (loaded == protocol.Protocol()) == (name == "glue")
+
+
+@pytest.mark.parametrize("name", [*NAMES, *sorted(PROTOCOLS)])
+def test_a_config_says_how_it_is_run(name):
   text = (CONFIGS / f"{name}.yaml").read_text(encoding="utf-8")
   header = text.partition("\n\n")[0]
   assert all(line.startswith("#") for line in header.splitlines())

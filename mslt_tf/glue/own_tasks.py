@@ -52,7 +52,7 @@ def make(
   Args:
     train: The training file.
     dev: The file to evaluate on.
-    name: The task's name, for tables and run directories.
+    name: The task's name, for tables and run directories; no known task's.
     test: A file to predict, which needs no labels; or "".
     text: The column of the text, by its name in the header or in the JSON
       objects; in files without a header by its place, from 0.
@@ -71,6 +71,10 @@ def make(
     errors.InputError: a value that cannot be, or a training file that does not
       fit it.
   """
+  if name in (*tasks.GLUE, tasks.REVIEWS.name):
+    raise errors.InputError(
+      f"task={name} is the name of a known task; your own needs another."
+    )
   if label_type not in _METRICS:
     raise errors.InputError(
       f"label_type={label_type!r} must be one of {', '.join(_METRICS)}."

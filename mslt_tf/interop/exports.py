@@ -44,11 +44,44 @@ def export(
   Raises:
     InputError: The directory holds something else or cannot be written.
   """
-  record = {
-    "format": format_name,
-    "weights_sha256": pretrained.fingerprint(model.weights),
-    "num_layers": model.architecture.num_layers,
+  return _write_once(
+    output_dir,
+    {
+      "format": format_name,
+      "weights_sha256": pretrained.fingerprint(model.weights),
+      "num_layers": model.architecture.num_layers,
+    },
+    lambda directory: FORMATS[format_name](model, directory),
+  )
+
+
+def export_classifier(
+  model: pretrained.PretrainedBert,
+  classifier: saved_model.Classifier,
+  output_dir: str,
+) -> bool:
+  """Writes a fine-tuned model as a SavedModel; the rest is as of `export`."""
+  arrays = {
+    **model.weights,
+    "output_weights": classifier.output_weights,
+    "output_bias": classifier.output_bias,
   }
+  return _write_once(
+    output_dir,
+    {
+      "format": "saved_model of a classifier",
+      "weights_sha256": pretrained.fingerprint(arrays),
+      "labels": list(classifier.labels),
+    },
+    lambda directory: saved_model.export_classifier(
+      model, classifier, directory
+    ),
+  )
+
+
+def _write_once(
+  output_dir: str, record: dict[str, Any], write: Callable[[str], None]
+) -> bool:
   output_dir = output_dir.rstrip(os.path.sep)
   if _is_written(output_dir, record):
     return False
@@ -57,7 +90,7 @@ def export(
     if tf.io.gfile.exists(unfinished):
       tf.io.gfile.rmtree(unfinished)
     tf.io.gfile.makedirs(unfinished)
-    FORMATS[format_name](model, unfinished)
+    write(unfinished)
     json_file.write(os.path.join(unfinished, _RECORD), record)
     if tf.io.gfile.exists(output_dir):
       tf.io.gfile.rmtree(output_dir)

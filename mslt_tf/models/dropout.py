@@ -27,14 +27,14 @@ class Dropout:
   """The source of the dropout masks of one forward pass.
 
   Attributes:
-    seed: The run's seed.
+    seed: The run's seed; a scalar where a compiled step serves several runs.
     batch_index: Scalar; which batch of the run.
     replica: Scalar; which device's share of the batch.
     micro_batch: Scalar; which part of that share, where gradients are
       accumulated over several.
   """
 
-  seed: int
+  seed: int | tf.Tensor
   batch_index: tf.Tensor
   replica: tf.Tensor | int = 0
   micro_batch: tf.Tensor | int = 0
@@ -69,7 +69,7 @@ class Dropout:
     stream = share * _NUM_SITES + site
     batch = tf.cast(self.batch_index, tf.int64)
     numbers = [
-      tf.constant(self.seed, tf.int64),
+      tf.cast(self.seed, tf.int64),
       stream % 2**32,
       (batch + stream // 2**32 * _NUM_BATCHES) % 2**32,
     ]

@@ -7,8 +7,16 @@ import tensorflow as tf
 LearningRate = Callable[[tf.Tensor], tf.Tensor]
 
 
-def over_run(*, peak: float, warmup_steps: int, num_steps: int) -> LearningRate:
+def over_run(
+  *,
+  peak: float | tf.Variable,
+  warmup_steps: int | tf.Variable,
+  num_steps: int | tf.Variable,
+) -> LearningRate:
   """Returns one curve for a whole run, whatever its stages.
+
+  Of float32 variables it is their value at the time of a step: a compiled step
+  then serves several runs.
 
   The rate of the update that takes the run from `step` to `step + 1`:
     1. below `warmup_steps`, it rises linearly from 0;
@@ -20,9 +28,8 @@ def over_run(*, peak: float, warmup_steps: int, num_steps: int) -> LearningRate:
   def learning_rate(step):
     step = tf.cast(step, tf.float32)
     decayed = peak * tf.maximum(1.0 - step / num_steps, 0.0)
-    if not warmup_steps:
-      return decayed
-    return tf.where(step < warmup_steps, peak * step / warmup_steps, decayed)
+    risen = peak * step / tf.maximum(tf.cast(warmup_steps, tf.float32), 1.0)
+    return tf.where(step < warmup_steps, risen, decayed)
 
   return learning_rate
 

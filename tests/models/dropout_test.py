@@ -24,6 +24,10 @@ def test_the_same_key_gives_the_same_mask():
   np.testing.assert_array_equal(_mask(), _mask())
 
 
+def test_a_seed_may_be_a_tensor():
+  np.testing.assert_array_equal(_mask(seed=tf.constant(11, tf.int64)), _mask())
+
+
 @pytest.mark.parametrize(
   "part",
   [

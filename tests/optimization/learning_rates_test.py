@@ -24,6 +24,18 @@ def test_without_warmup_the_first_rate_is_the_peak():
   )
 
 
+def test_a_curve_of_variables_follows_them():
+  values = [tf.Variable(each) for each in (2.0, 4.0, 10.0)]
+  curve = learning_rates.over_run(
+    peak=values[0], warmup_steps=values[1], num_steps=values[2]
+  )
+  compiled = tf.function(curve)
+  assert _points(compiled, [0, 1, 4, 9]) == pytest.approx([0.0, 0.5, 1.2, 0.2])
+  for variable, value in zip(values, (3.0, 0.0, 6.0), strict=True):
+    variable.assign(value)
+  assert _points(compiled, [0, 1, 5]) == pytest.approx([3.0, 2.5, 0.5])
+
+
 def test_behind_the_last_step_the_rate_stays_zero():
   curve = learning_rates.over_run(peak=2.0, warmup_steps=3, num_steps=5)
   assert _points(curve, [5, 6, 1000]) == [0.0, 0.0, 0.0]
