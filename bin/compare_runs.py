@@ -1,46 +1,48 @@
-"""Compares finished runs: a table, comparison.json and loss curves as PNG.
+"""Compares runs, finished or still going, in report.html and figures.
 
 Example:
 
   python bin/compare_runs.py --runs=/tmp/baseline,/tmp/mslt \\
     --output_dir=/tmp/comparison
 
-Speedups are against the first run.
+The first run is the baseline that the others are measured against. The report
+is one file that needs no network; report.md, comparison.json, comparison.png
+and schedules.png lie beside it. --finetuning adds results of bin/finetune.py.
+docs/compare.md tells more.
 """
 
 import os
+import sys
 
 import command_line
 from absl import flags
 
-from mslt_tf import errors
-
 _RUNS = flags.DEFINE_list(
-  "runs", None, "Workdirs of finished runs, comma separated.", required=True
+  "runs",
+  None,
+  "Workdirs of runs, comma separated, each WORKDIR or NAME=WORKDIR.",
+  required=True,
+)
+_FINETUNING = flags.DEFINE_list(
+  "finetuning", [], "Workdirs of bin/finetune.py, comma separated."
 )
 _OUTPUT_DIR = flags.DEFINE_string(
-  "output_dir", None, "Where comparison.json and .png go.", required=True
+  "output_dir", None, "Where report.html and the rest go.", required=True
 )
 
 
 def main():
   # TensorFlow takes seconds to import; wrong flags are told before.
-  from mslt_tf.analysis import comparison
-  from mslt_tf.training import run_directory
+  from mslt_tf.analysis import report_files
+  from mslt_tf.analysis import workdirs
 
-  runs = [comparison.read_run(workdir) for workdir in _RUNS.value]
-  names = [run.name for run in runs]
-  for name in names:
-    if names.count(name) > 1:
-      raise errors.InputError(
-        f"--runs: two workdirs are called {name}; their last parts must differ."
-      )
-  compared = comparison.compare(runs)
-  run_directory.RunDirectory(_OUTPUT_DIR.value).write_json(
-    "comparison.json", compared
+  text, problems = report_files.write(
+    workdirs.read_all(_RUNS.value), _FINETUNING.value, _OUTPUT_DIR.value
   )
-  comparison.plot(runs, os.path.join(_OUTPUT_DIR.value, "comparison.png"))
-  print(comparison.table(compared))
+  for problem in problems:
+    print(f"compare_runs.py: {problem}", file=sys.stderr)
+  print(text)
+  print(f"\nReport: {os.path.join(_OUTPUT_DIR.value, 'report.html')}")
 
 
 if __name__ == "__main__":

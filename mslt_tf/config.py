@@ -137,6 +137,12 @@ class TrainingConfig:
       finite, ends the run; `null` allows any that is finite.
     max_recoveries: How many times in a stage the run does not end there but
       goes back to its last checkpoint and leaves out the batches since.
+    profile_steps: `[first, last]`, the updates that TensorFlow's profiler
+      watches; it writes to `tensorboard/`, a profile a return to Python.
+    reuse_frozen_states_gb: Disk for what a stage's frozen part makes of the
+      training examples, so that it is computed once a stage and not once a
+      pass; 0 computes it again. Only where all fit and there is more than one
+      pass, on one worker with a local workdir.
   """
 
   seed: int = 0
@@ -157,6 +163,8 @@ class TrainingConfig:
   deterministic: bool = False
   largest_loss: float | None = None
   max_recoveries: int = 0
+  profile_steps: tuple[int, ...] = ()
+  reuse_frozen_states_gb: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -472,6 +480,8 @@ def _check(config: Config) -> None:
       _check_range(f"{section}.{name}", value)
   _check_start(config)
   _check_sources(data)
+  _check_reuse(config)
+  _check_profile(config.training.profile_steps)
   if data.sequence_length > model.max_positions:
     raise errors.InputError(
       f"data.sequence_length={data.sequence_length} is more than"
@@ -518,6 +528,25 @@ def _check_start(config: Config) -> None:
     raise errors.InputError(
       f"model.initial_stage={config.model.initial_stage} needs"
       " model.initial_checkpoint."
+    )
+
+
+def _check_reuse(config: Config) -> None:
+  """Stored states are those of a frozen part that runs as at inference."""
+  limit = config.training.reuse_frozen_states_gb
+  if limit and config.model.dropout_when_frozen:
+    raise errors.InputError(
+      f"training.reuse_frozen_states_gb={limit} does not go with"
+      " model.dropout_when_frozen=true, which gives an example other states in"
+      " every pass."
+    )
+
+
+def _check_profile(steps: Sequence[int]) -> None:
+  if steps and (len(steps) != 2 or not 1 <= steps[0] <= steps[1]):
+    raise errors.InputError(
+      f"training.profile_steps={list(steps)} must be [first, last], counted"
+      " from 1, or []."
     )
 
 
@@ -568,6 +597,7 @@ _RANGES = {
   # The dropout masks of a batch's parts are told apart below these.
   "training.num_micro_batches": (1, 2**12),
   "training.max_recoveries": (0, math.inf),
+  "training.reuse_frozen_states_gb": (0, math.inf),
 }
 
 

@@ -89,6 +89,12 @@ def describe_run(config: config_lib.Config) -> str:
   return "\n".join(lines)
 
 
+def describe_schedule(config: config_lib.Config) -> str:
+  """Returns the stage table."""
+  run_cost = costs.schedule_cost(cost_shape(config), config.schedule)
+  return "\n".join(_stage_table(config, run_cost))
+
+
 def _sent_bytes(config: config_lib.Config, run_cost: costs.ScheduleCost) -> int:
   """Returns what a device contributes to the all-reduces of a run."""
   return sum(
@@ -162,11 +168,41 @@ def format_sources(source_layers: Sequence[int | None]) -> str:
   )
 
 
-def disk_bytes(config: config_lib.Config) -> int:
+def frozen_states_bytes(
+  config: config_lib.Config, num_examples: int | None = None
+) -> int:
+  """Returns the disk that a stage's frozen states take; 0 if none are kept.
+
+  Args:
+    config: The run.
+    num_examples: For training; where it is not known, the bound is returned.
+  """
+  limit = int(config.training.reuse_frozen_states_gb * 1e9)
+  if not any(stage.num_frozen_layers for stage in config.schedule.stages):
+    return 0
+  if num_examples is None:
+    return limit
+  per_number = 4 if config.training.precision == "float32" else 2
+  needed = (
+    num_examples
+    * config.data.sequence_length
+    * config.model.hidden_size
+    * per_number
+  )
+  return needed if needed <= limit else 0
+
+
+def disk_bytes(
+  config: config_lib.Config, num_examples: int | None = None
+) -> int:
   """Returns how large a run's workdir gets at most, logs aside.
 
-  The stages' files stay; of the checkpoints, those of one stage are there at a
-  time, and one more while it is written.
+  The stages' files stay; of the checkpoints and the frozen states, those of one
+  stage are there at a time, and one more checkpoint while it is written.
+
+  Args:
+    config: The run.
+    num_examples: For training, where it is known.
   """
   parameters = [
     (stage.total_parameters, stage.trained_parameters)
@@ -186,4 +222,5 @@ def disk_bytes(config: config_lib.Config) -> int:
     )
   checkpoint = max(total + 2 * trained for total, trained in parameters)
   num_checkpoints = config.training.keep_checkpoints + 1
-  return per_parameter * (stage_files + num_checkpoints * checkpoint)
+  weights_bytes = per_parameter * (stage_files + num_checkpoints * checkpoint)
+  return weights_bytes + frozen_states_bytes(config, num_examples)

@@ -20,6 +20,7 @@ from mslt_tf import finished_model
 from mslt_tf import initial_weights
 from mslt_tf import plan
 from mslt_tf import stage_training
+from mslt_tf import tensorboard_text
 from mslt_tf.data.reading import existing_shards
 from mslt_tf.data.reading import input_pipeline
 from mslt_tf.data.reading import manifest
@@ -75,6 +76,7 @@ def run(
     timeout=config.training.worker_timeout,
   )
   _check_divisibility(config, cluster)
+  _check_reuse(config, workdir, cluster)
   with (
     cluster_lib.naming_lost_workers(cluster),
     termination.watch() as is_asked_to_stop,
@@ -114,6 +116,15 @@ def _run_stages(
       wall_seconds=results["wall_seconds"],
       train_seconds=results["train_seconds"],
     )
+  if cluster.is_chief and num_finished < len(stages):
+    tensorboard_text.write(
+      directory.tensorboard,
+      config,
+      # The folder's name alone may be that of another run too.
+      name=f"{os.path.basename(os.path.normpath(workdir))} ({workdir})",
+    )
+    # What bin/compare_runs.py shows of a run that is going on.
+    _write_summary(config, data, cluster, directory, clock)
   is_finished = True
   for stage in stages[num_finished:]:
     # Building a stage takes longer than the grace after a SIGTERM.
@@ -166,6 +177,24 @@ def _check_divisibility(
     )
 
 
+def _check_reuse(
+  config: config_lib.Config, workdir: str, cluster: cluster_lib.Cluster
+) -> None:
+  limit = config.training.reuse_frozen_states_gb
+  if not limit:
+    return
+  if cluster.num_workers > 1:
+    raise errors.InputError(
+      f"training.reuse_frozen_states_gb={limit} is for one worker; there are"
+      f" {cluster.num_workers}."
+    )
+  if "://" in workdir:
+    raise errors.InputError(
+      f"training.reuse_frozen_states_gb={limit} needs a --workdir on a local"
+      f" disk; {workdir} is none."
+    )
+
+
 def _open_data(config: config_lib.Config) -> manifest.Data:
   if config.data.directory is None:
     return existing_shards.open_files(
@@ -204,7 +233,7 @@ def _open_workdir(
     directory.write_text(finished_model.CONFIG_FILE, config_lib.to_yaml(config))
     _describe_data(data, directory)
     initial_weights.keep(initial, directory)
-    _describe_start(config, workdir, cluster)
+    _describe_start(config, workdir, data, cluster)
   cluster_lib.check_shared(cluster, workdir)
   _check_agreement(config, identity, cluster)
   return run_directory.RunDirectory(workdir)
@@ -249,7 +278,10 @@ def _check_agreement(
 
 
 def _describe_start(
-  config: config_lib.Config, workdir: str, cluster: cluster_lib.Cluster
+  config: config_lib.Config,
+  workdir: str,
+  data: manifest.Data,
+  cluster: cluster_lib.Cluster,
 ) -> None:
   """Logs what the run uses: devices, how a batch is split, and disk."""
   num_micro_batches = config.training.num_micro_batches
@@ -264,7 +296,7 @@ def _describe_start(
     config.data.batch_size // num_parts,
     config.training.precision,
   )
-  needed = plan.disk_bytes(config)
+  needed = plan.disk_bytes(config, data.train.num_examples)
   try:
     free = shutil.disk_usage(workdir).free
     held = sum(

@@ -1,8 +1,9 @@
 """One stage of pre-training, from the file of the stage before to its own."""
 
+import contextlib
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,12 @@ from absl import logging
 from mslt_tf import assembly
 from mslt_tf import config as config_lib
 from mslt_tf import errors
+from mslt_tf import frozen_states
 from mslt_tf import growth
 from mslt_tf import plan
 from mslt_tf.data.reading import input_pipeline
 from mslt_tf.data.reading import manifest
+from mslt_tf.data.reading import stored_states
 from mslt_tf.models import bert
 from mslt_tf.models import dropout as dropout_lib
 from mslt_tf.models import weights
@@ -25,6 +28,7 @@ from mslt_tf.training import loop
 from mslt_tf.training import loss_scale
 from mslt_tf.training import metrics
 from mslt_tf.training import run_directory
+from mslt_tf.training import step_profile
 
 LOSSES = ("mlm_loss", "nsp_loss")
 METRICS = ("mlm_loss", "mlm_accuracy", "nsp_loss", "nsp_accuracy")
@@ -116,6 +120,13 @@ class StageTraining:
       largest_loss=config.training.largest_loss or math.inf,
     )
     self._evaluation = self._make_evaluation()
+    self._profile = step_profile.StepProfile(
+      config.training.profile_steps,
+      directory.tensorboard,
+      is_written=cluster.is_chief,
+    )
+    with self._naming_bad_examples():
+      self._frozen_states = self._store_frozen_states(is_asked_to_stop)
     self._start_from_here()
 
   def run(self) -> bool:
@@ -133,39 +144,67 @@ class StageTraining:
       self._save()  # So that there is something to go back to.
     while True:
       try:
-        is_finished = loop.run(
-          step=int(self._step.numpy()),
-          last_step=stage.end,
-          intervals=loop.Intervals(
-            steps_per_loop=training.steps_per_loop,
-            evaluate=training.eval_interval,
-            save=training.checkpoint_interval,
-          ),
-          train=self._train,
-          evaluate=self._evaluate,
-          save=self._save,
-          should_stop=self._should_stop,
-        )
+        with self._naming_bad_examples():
+          is_finished = loop.run(
+            step=int(self._step.numpy()),
+            last_step=stage.end,
+            intervals=loop.Intervals(
+              steps_per_loop=training.steps_per_loop,
+              evaluate=training.eval_interval,
+              save=training.checkpoint_interval,
+              others=self._profile.borders,
+            ),
+            train=self._train,
+            evaluate=self._evaluate,
+            save=self._save,
+            should_stop=self._should_stop,
+          )
         break
       except _DivergedError as error:
         self._recover(error)
-      except tf.errors.DataLossError as error:
-        logging.info("a record is damaged; looking for its shard")
-        damaged = input_pipeline.find_damage(self._data)
-        raise errors.InputError(
-          f"{damaged or self._data.source}: a record is damaged or cut off."
-        ) from error
-      except input_pipeline.MALFORMED as error:
-        logging.info("an example may be malformed; looking for it")
-        malformed = input_pipeline.find_malformed(self._data)
-        if malformed is None:
-          raise
-        raise errors.InputError(malformed) from error
     if is_finished:
       self._finish()
     if self._log:
       self._log.close()
     return is_finished
+
+  @contextlib.contextmanager
+  def _naming_bad_examples(self) -> Iterator[None]:
+    """Turns what a bad record raises into an `InputError` that names it."""
+    try:
+      yield
+    except tf.errors.DataLossError as error:
+      logging.info("a record is damaged; looking for its shard")
+      damaged = input_pipeline.find_damage(self._data)
+      raise errors.InputError(
+        f"{damaged or self._data.source}: a record is damaged or cut off."
+      ) from error
+    except input_pipeline.MALFORMED as error:
+      logging.info("an example may be malformed; looking for it")
+      malformed = input_pipeline.find_malformed(self._data)
+      if malformed is None:
+        raise
+      raise errors.InputError(malformed) from error
+
+  def _store_frozen_states(
+    self, is_asked_to_stop: tf.Variable
+  ) -> stored_states.StoredStates | None:
+    """Returns the frozen states of all examples, if they are to be reused."""
+    start = time.monotonic()
+    states = frozen_states.prepare(
+      self._model,
+      config=self._config,
+      data=self._data,
+      strategy=self._cluster.strategy,
+      directory=self._directory.frozen_states(self._stage.number),
+      num_steps=self._stage.end - int(self._step.numpy()),
+      use_xla=use_xla(self._config),
+      should_stop=lambda: bool(is_asked_to_stop.numpy()),
+    )
+    if states is not None:
+      # Training would be as long without them.
+      self._clock.add_train_seconds(time.monotonic() - start)
+    return states
 
   def _should_stop(self) -> bool:
     # The workers' clocks differ, and they must agree.
@@ -220,6 +259,8 @@ class StageTraining:
         jsonl_path=self._directory.metrics(self._stage.number),
         event_dir=self._directory.tensorboard,
         step=int(self._step.numpy()),
+        stage_event_dir=self._directory.stage_tensorboard(self._stage.number),
+        stage_start=self._stage.start,
       )
     first_batch = int(self._batch_index.numpy())
 
@@ -229,6 +270,7 @@ class StageTraining:
         batch_size=self._config.data.batch_size,
         seed=self._config.training.seed,
         first_batch=first_batch,
+        states=self._frozen_states,
         **_place_of(context),
       )
 
@@ -308,7 +350,8 @@ class StageTraining:
 
   def _train(self, num_steps: int) -> loop.Stretch:
     start = time.monotonic()
-    stretch = self._steps(self._iterator, num_steps)
+    with self._profile.around(int(self._step.numpy())):
+      stretch = self._steps(self._iterator, num_steps)
     seconds = time.monotonic() - start
     step = int(self._step.numpy())
     if stretch.is_bad:

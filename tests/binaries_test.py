@@ -79,26 +79,24 @@ def test_text_becomes_a_comparison_of_runs(workspace):
   )
   assert compared.returncode == 0, compared.stderr
   lines = compared.stdout.splitlines()
-  assert lines[0].split()[:2] == ["run", "steps"]
-  assert [line.split()[0] for line in lines[1:3]] == ["baseline", "mslt"]
+  assert lines[1].split()[:2] == ["run", "steps"]
+  assert [line.split()[0] for line in lines[2:4]] == ["baseline", "mslt"]
+  assert lines[-1] == f"Report: {workspace}/comparison/report.html"
+  assert compared.stderr == ""
   figures = json.loads((workspace / "comparison/comparison.json").read_text())
-  assert set(figures) == {"unigram_mlm_loss", "baseline", "mslt"}
-  mslt, baseline = figures["mslt"], figures["baseline"]
-  assert set(mslt) == {
-    "steps",
-    "wall_seconds",
-    "train_seconds",
-    "eval_mlm_loss",
-    "eval_mlm_accuracy",
-    "eval_nsp_accuracy",
-    "speedup_wall",
-    "speedup_train",
-  }
+  assert figures["baseline"] == "baseline"
+  assert figures["problems"] == []
+  mslt, baseline = figures["runs"]["mslt"], figures["runs"]["baseline"]
   assert mslt["steps"] == baseline["steps"] == 6
-  assert baseline["speedup_wall"] == baseline["speedup_train"] == 1.0
-  assert mslt["speedup_train"] == pytest.approx(
+  assert mslt["is_finished"] is True
+  own = baseline["against_baseline"]["equal_steps"]
+  assert own["speedup_wall"] == own["speedup_train"] == 1.0
+  pair = mslt["against_baseline"]["equal_steps"]
+  assert pair["speedup_train"] == pytest.approx(
     baseline["train_seconds"] / mslt["train_seconds"]
   )
+  page = (workspace / "comparison/report.html").read_text()
+  assert page.count("<svg") == 2
   png = (workspace / "comparison/comparison.png").read_bytes()
   assert png.startswith(b"\x89PNG")
 
@@ -115,6 +113,39 @@ def test_a_dry_run_shows_stages_and_cost_and_writes_nothing(workspace):
   )
   assert stage_2[2:7] == ["2", "1", "frozen", "0", "0"]
   assert "times as fast as the baseline" in dry.stdout
+
+
+def test_a_pre_trained_model_is_fine_tuned_and_answers(workspace):
+  rows = [f"w{index} w3\t{index % 2}" for index in range(2, 12)]
+  table = workspace / "own.tsv"
+  table.write_text("\n".join(["text\tlabel", *rows]) + "\n")
+  tuned = run(
+    "finetune.py",
+    f"--train={table}",
+    f"--dev={table}",
+    f"--checkpoint={workspace}/runs/mslt",
+    "--stage=1",
+    f"--workdir={workspace}/own",
+    "--set=max_sequence_length=9",
+    "--set=learning_rates=[1e-3]",
+    "--set=seeds=[0]",
+    "--set=num_epochs=1",
+  )
+  assert tuned.returncode == 0, tuned.stderr
+  assert tuned.stdout.splitlines()[2].split()[0] == "mslt"
+  (workspace / "texts.txt").write_text("w1 w2\nw9\n")
+  answered = run(
+    "predict.py",
+    f"--checkpoint={workspace}/own",
+    f"--input={workspace}/texts.txt",
+    "--format=tsv",
+  )
+  assert answered.returncode == 0, answered.stderr
+  lines = [line.split("\t") for line in answered.stdout.splitlines()]
+  assert lines[0] == ["label", "0", "1"]
+  assert len(lines) == 3
+  for label, *shares in lines[1:]:
+    assert float(shares[int(label)]) == max(map(float, shares))
 
 
 def test_a_binary_explains_itself():
@@ -184,6 +215,36 @@ def test_a_binary_explains_itself():
       "benchmark_data.py",
       ["--input={f}/none.txt", "--output={f}/benchmark.json"],
       "none.txt' matches no file",
+    ),
+    (
+      "finetune.py",
+      ["--task=cola", "--checkpoint=x", "--data_dir=x"],
+      "--workdir is missing",
+    ),
+    (
+      "finetune.py",
+      ["--task=colla", "--checkpoint=x", "--dry_run"],
+      "task='colla' does not exist; the tasks are mnli, qqp",
+    ),
+    (
+      "finetune.py",
+      ["--task=cola", "--checkpoint=x", "--dry_run", "--set=seeds=1"],
+      "protocol: seeds=1 must be a list.",
+    ),
+    (
+      "finetune.py",
+      ["--task=reviews", "--checkpoint={f}/nowhere", "--dry_run"],
+      "nowhere is no workdir of a run",
+    ),
+    (
+      "predict.py",
+      ["--checkpoint={f}/runs/mslt", "--input={f}/config.yaml"],
+      "runs/mslt is no workdir of bin/finetune.py",
+    ),
+    (
+      "check_submission.py",
+      ["--submission={f}/config.yaml"],
+      "config.yaml is no zip file",
     ),
   ],
 )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import re
 
 import pytest
 
@@ -110,6 +111,7 @@ def test_defaults_of_methods():
   assert defaults(schedules.mslt) == {
     "retraining_share": 0.2,
     "initial_layers": None,
+    "growing_shares": None,
   }
   assert defaults(schedules.progressive_stacking) == {
     "stage_shares": (0.125, 0.175, 0.7)
@@ -330,7 +332,8 @@ def test_a_section_that_is_no_mapping_is_refused():
     "training=5 must be a mapping with the fields seed, precision, strategy,"
     " tpu, worker_timeout, num_micro_batches, steps_per_loop, eval_interval,"
     " eval_batch_size, eval_examples, checkpoint_interval, keep_checkpoints,"
-    " xla, deterministic, largest_loss, max_recoveries."
+    " xla, deterministic, largest_loss, max_recoveries, profile_steps,"
+    " reuse_frozen_states_gb."
   )
   assert _error(TEXT, "schedule=mslt") == "schedule='mslt' must be a mapping."
 
@@ -605,6 +608,18 @@ def test_to_dict_holds_plain_values_only():
   assert list(tree) == ["model", "data", "schedule", "optimizer", "training"]
 
 
+def test_states_that_change_from_pass_to_pass_cannot_be_reused():
+  settings = (
+    "training.reuse_frozen_states_gb=2",
+    "model.dropout_when_frozen=true",
+  )
+  assert _error(TEXT, *settings) == (
+    "training.reuse_frozen_states_gb=2.0 does not go with"
+    " model.dropout_when_frozen=true, which gives an example other states in"
+    " every pass."
+  )
+
+
 @pytest.mark.parametrize(
   "setting",
   [
@@ -617,8 +632,10 @@ def test_to_dict_holds_plain_values_only():
     "training.eval_examples=3",
     "training.checkpoint_interval=3",
     "training.keep_checkpoints=3",
+    "training.profile_steps=[2, 3]",
     "training.xla=on",
     "training.deterministic=true",
+    "training.reuse_frozen_states_gb=0.5",
   ],
 )
 def test_identity_leaves_out_how_the_run_is_carried_out(setting):
@@ -649,3 +666,47 @@ def test_identity_holds_what_the_run_is(setting):
 def test_a_config_cannot_be_changed():
   with pytest.raises(dataclasses.FrozenInstanceError):
     _load().model.vocab_size = 5  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("steps", ["[3]", "[1, 2, 3]", "[0, 2]", "[3, 2]"])
+def test_steps_to_profile_are_a_first_and_a_last(steps):
+  assert _error(TEXT, f"training.profile_steps={steps}") == (
+    f"training.profile_steps={steps} must be [first, last], counted from 1, or"
+    " []."
+  )
+
+
+def test_one_step_can_be_profiled():
+  config = _load(TEXT, "training.profile_steps=[5, 5]")
+  assert config.training.profile_steps == (5, 5)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Flat:
+  rates: tuple[float, ...]
+  size: int = 3
+
+
+def test_a_config_may_be_one_dataclass_without_sections():
+  loaded = config_lib.load_flat(
+    _Flat, "rates: [1e-3, 2]", source="flat.yaml", overrides=["size=5"]
+  )
+  assert loaded == _Flat((0.001, 2.0), 5)
+
+
+@pytest.mark.parametrize(
+  ("text", "overrides", "message"),
+  [
+    ("{}", [], "flat.yaml: rates is missing."),
+    ("rates: 1", [], "flat.yaml: rates=1 must be a list."),
+    (
+      "rates: []",
+      ["sise=4"],
+      "flat.yaml: sise is not a field; did you mean size?",
+    ),
+    ("[1]", [], "flat.yaml: the config must be a mapping"),
+  ],
+)
+def test_what_such_a_config_cannot_be_is_named(text, overrides, message):
+  with pytest.raises(errors.InputError, match=re.escape(message)):
+    config_lib.load_flat(_Flat, text, source="flat.yaml", overrides=overrides)

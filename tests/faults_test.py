@@ -410,7 +410,7 @@ def files_of(workdir):
   return sorted(
     str(path.relative_to(workdir))
     for path in workdir.rglob("*")
-    if path.parent.name != "tensorboard"
+    if "tensorboard" not in path.parts
   )
 
 

@@ -1,5 +1,6 @@
 """What a run is told to do and cost, before it starts."""
 
+import dataclasses
 import pathlib
 
 import pytest
@@ -207,3 +208,28 @@ def test_the_disk_that_a_run_needs():
     ],
   )
   assert plan.disk_bytes(over_a_model) == expected
+
+
+def test_the_disk_that_frozen_states_need():
+  def frozen_states_bytes(method, precision, num_examples=None):
+    path = ROOT / "configs" / f"base_{method}.yaml"
+    config = config_lib.load(
+      path.read_text(encoding="utf-8"),
+      source=str(path),
+      overrides=[
+        "training.reuse_frozen_states_gb=2.5",
+        f"training.precision={precision}",
+      ],
+    )
+    without = dataclasses.replace(
+      config,
+      training=dataclasses.replace(config.training, reuse_frozen_states_gb=0.0),
+    )
+    return plan.disk_bytes(config, num_examples) - plan.disk_bytes(without)
+
+  # Ten thousand examples of 128 x 768 numbers.
+  assert frozen_states_bytes("mslt", "mixed_bfloat16", 10_000) == 1_966_080_000
+  # They would take 3.9 GB: none are stored.
+  assert frozen_states_bytes("mslt", "float32", 10_000) == 0
+  assert frozen_states_bytes("mslt", "float32") == 2_500_000_000
+  assert frozen_states_bytes("baseline", "float32") == 0

@@ -1,184 +1,243 @@
-"""Runs beside each other: what each cost and what loss it reached."""
+"""Runs beside each other: what each cost and what loss it reached. Pure.
 
-import dataclasses
-import os
-from collections.abc import Sequence
+The first run is the baseline that the others are measured against. Between two
+evaluations held-out losses and times are interpolated linearly.
+"""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import tensorflow as tf
-from matplotlib import figure as figure_lib
+from mslt_tf.analysis import recorded_run
 
-from mslt_tf import errors
-from mslt_tf.training import metrics
-from mslt_tf.training import run_directory
-
-_COMPARED = (
-  "wall_seconds",
-  "train_seconds",
-  "eval_mlm_loss",
-  "eval_mlm_accuracy",
-  "eval_nsp_accuracy",
-)
+_TIMES = {"wall": "wall_seconds", "train": "train_seconds"}
 
 
-@dataclasses.dataclass(frozen=True)
-class Run:
-  """A run's summary and its held-out evaluations in the order of their steps.
+def comparable(
+  runs: Sequence[recorded_run.RecordedRun],
+) -> list[recorded_run.RecordedRun]:
+  """Returns the runs that have losses to compare, the baseline first.
 
-  Attributes:
-    name: The workdir's last part.
-    evaluations: Records with `step`, `stage`, `wall_seconds`, `mlm_loss`, ...
+  Those on other data than the baseline are left out, and those without an
+  evaluation; `problems` says which.
   """
-
-  name: str
-  summary: dict[str, Any]
-  evaluations: list[dict[str, Any]]
+  evaluated = [run for run in runs if run.evaluations]
+  return [run for run in evaluated if _has_data_of(run, evaluated[0])]
 
 
-def read_run(workdir: str) -> Run:
-  """Reads a finished run.
-
-  Raises:
-    InputError: for a workdir without a run, or whose run is not finished.
-  """
-  directory = run_directory.RunDirectory(workdir)
-  if not tf.io.gfile.exists(os.path.join(workdir, "summary.json")):
-    raise errors.InputError(f"{workdir} holds no run: no summary.json.")
-  summary = directory.read_json("summary.json")
-  if not summary.get("is_finished"):
-    raise errors.InputError(
-      f"{workdir}: the run is not finished; bin/pretrain.py continues it."
-    )
-  evaluations = [
-    record
-    for stage in summary["stages"]
-    for record in metrics.read(directory.metrics(stage["stage"]))
-    if record["kind"] == "eval"
-  ]
-  name = os.path.basename(os.path.normpath(workdir))
-  return Run(name, summary, evaluations)
-
-
-def compare(runs: Sequence[Run]) -> dict[str, Any]:
-  """Returns each run's figures by name; speedups are against the first run."""
-  first = runs[0].summary
-  for run in runs:
-    if run.summary["data_fingerprint"] != first["data_fingerprint"]:
-      raise errors.InputError(
-        f"{run.name} was trained on other data than {runs[0].name}; their"
-        " losses cannot be compared."
-      )
-    if not run.summary["train_seconds"]:
-      raise errors.InputError(
-        f"{run.name} made one step a stage; there is no time to compare."
-      )
-  comparison: dict[str, Any] = {"unigram_mlm_loss": first["unigram_mlm_loss"]}
-  for run in runs:
-    comparison[run.name] = {
-      "steps": run.summary["step"],
-      **{key: run.summary[key] for key in _COMPARED},
-      "speedup_wall": first["wall_seconds"] / run.summary["wall_seconds"],
-      "speedup_train": first["train_seconds"] / run.summary["train_seconds"],
-    }
-  return comparison
-
-
-def table(comparison: dict[str, Any]) -> str:
-  """Returns the comparison as a text table, a run a row, with a verdict.
-
-  The verdict is left out where the loss of token frequencies is not known.
-  """
-  unigram = comparison["unigram_mlm_loss"]
-  rows = [
-    [
-      "run",
-      "steps",
-      "wall",
-      "speedup",
-      "training",
-      "speedup",
-      "MLM loss",
-      "MLM accuracy",
-      "NSP accuracy",
-    ]
-  ]
-  runs = {
-    name: figures
-    for name, figures in comparison.items()
-    if isinstance(figures, dict)
-  }
-  for name, figures in runs.items():
-    rows.append(
-      [
-        name,
-        f"{figures['steps']:,}",
-        metrics.format_duration(figures["wall_seconds"]),
-        f"{figures['speedup_wall']:.2f}",
-        metrics.format_duration(figures["train_seconds"]),
-        f"{figures['speedup_train']:.2f}",
-        f"{figures['eval_mlm_loss']:.3f}",
-        f"{figures['eval_mlm_accuracy']:.1%}",
-        f"{figures['eval_nsp_accuracy']:.1%}",
-      ]
-    )
-  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+def problems(runs: Sequence[recorded_run.RecordedRun]) -> list[str]:
+  """Returns what keeps the comparison from being whole, a line each."""
   lines = [
-    "  ".join(
-      cell.ljust(width) if index == 0 else cell.rjust(width)
-      for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-    )
-    for row in rows
+    f"{run.name}: {problem}." for run in runs for problem in run.problems
   ]
-  if unigram is None:  # Shards made elsewhere.
-    return "\n".join(lines)
-  learnt = [
-    name for name, figures in runs.items() if figures["eval_mlm_loss"] < unigram
-  ]
+  evaluated = [run for run in runs if run.evaluations]
   lines += [
-    "",
-    f"Token frequencies alone give a held-out MLM loss of {unigram:.3f};"
-    f" below it: {', '.join(learnt) or 'none'}.",
+    f"{run.name}: trained on other data than {evaluated[0].name}; its losses"
+    " are left out."
+    for run in evaluated
+    if not _has_data_of(run, evaluated[0])
   ]
-  return "\n".join(lines)
+  return lines
 
 
-def plot(runs: Sequence[Run], path: str) -> None:
-  """Draws held-out MLM loss against time and against steps, as in Figure 4.
+def compare(runs: Sequence[recorded_run.RecordedRun]) -> dict[str, Any]:
+  """Returns every figure of the comparison, for JSON.
 
-  Dots mark the ends of stages. The dashed line is the loss of token
-  frequencies alone, where that is known.
+  Args:
+    runs: As read; those that cannot be compared are told in `problems`.
+
+  Returns:
+    `baseline`, the name of the first comparable run; `unigram_mlm_loss` in
+    nats, or None; `problems`; and `runs`: by name, what a run has reached and,
+    under `against_baseline`, the speedup at equal steps, the loss at equal time
+    and the time to the baseline's final loss.
   """
-  figure = figure_lib.Figure(figsize=(11, 4.2))
-  axes = figure.subplots(1, 2, sharey=True)
-  unigram = runs[0].summary["unigram_mlm_loss"]
-  scales = {"wall_seconds": 1 / 60, "step": 1}
-  for axis, (key, scale) in zip(axes, scales.items(), strict=True):
-    for run in runs:
-      x = [record[key] * scale for record in run.evaluations]
-      y = [record["mlm_loss"] for record in run.evaluations]
-      ends = [stage["step"] for stage in run.summary["stages"]]
-      marks = [
-        index
-        for index, record in enumerate(run.evaluations)
-        if record["step"] in ends
-      ]
-      axis.plot(x, y, marker="o", markevery=marks, markersize=4, label=run.name)
-    if unigram is not None:
-      axis.axhline(
-        unigram,
-        color="grey",
-        linestyle="--",
-        linewidth=1,
-        label="token frequencies",
-      )
-    axis.grid(alpha=0.3)
-  axes[0].set_xlabel("wall time (minutes)")
-  axes[1].set_xlabel("steps")
-  axes[0].set_ylabel("held-out MLM loss (nats)")
-  axes[0].legend()
-  figure.tight_layout()
-  with (
-    run_directory.writing(path),
-    tf.io.gfile.GFile(path, "wb") as file,
-  ):
-    figure.savefig(file, format="png", dpi=150)
+  compared = comparable(runs)
+  known = [run.unigram_mlm_loss for run in compared]
+  return {
+    "baseline": compared[0].name if compared else None,
+    "unigram_mlm_loss": next((each for each in known if each), None),
+    "problems": problems(runs),
+    "runs": {
+      run.name: {
+        **_reached(run),
+        "against_baseline": _against(run, compared[0]),
+      }
+      for run in compared
+    },
+  }
+
+
+def value_at(
+  run: recorded_run.RecordedRun, key: str, place: float | None, *, along: str
+) -> float | None:
+  """Returns a figure of the held-out evaluations where `along` is `place`.
+
+  Returns:
+    None before the first and after the last evaluation, where both have not
+    been recorded, and across a stage that is missing.
+  """
+  points = [
+    (each[along], each[key], each["stage"])
+    for each in run.evaluations
+    if along in each and key in each
+  ]
+  if place is None:
+    return None
+  for x, y, _ in points:
+    if x == place:
+      return y
+  for (x, y, stage), (next_x, next_y, next_stage) in itertools.pairwise(points):
+    if x < place < next_x and next_stage - stage <= 1:
+      return y + (next_y - y) * (place - x) / (next_x - x)
+  return None
+
+
+def first_below(
+  run: recorded_run.RecordedRun, loss: float, *, along: str
+) -> float | None:
+  """Returns where along the run its held-out MLM loss first is `loss` or less.
+
+  None where it never is.
+  """
+  points = [
+    (each[along], each["mlm_loss"]) for each in run.evaluations if along in each
+  ]
+  before: tuple[float, float] | None = None
+  for x, y in points:
+    if y <= loss:
+      if before is None:
+        return x
+      before_x, before_y = before
+      return before_x + (x - before_x) * (before_y - loss) / (before_y - y)
+    before = (x, y)
+  return None
+
+
+def _has_data_of(
+  run: recorded_run.RecordedRun, first: recorded_run.RecordedRun
+) -> bool:
+  return run.data_fingerprint == first.data_fingerprint
+
+
+def _reached(run: recorded_run.RecordedRun) -> dict[str, Any]:
+  last = run.evaluations[-1]
+  batch_size = run.batch_size
+  cost = run.cost
+  return {
+    "is_finished": run.is_finished,
+    "status": run.status,
+    "steps": run.step,
+    "planned_steps": run.num_steps,
+    "examples": None if batch_size is None else run.step * batch_size,
+    "flops": run.flops_at(run.step),
+    "wall_seconds": run.wall_seconds,
+    "train_seconds": run.train_seconds,
+    "evaluated_at": last["step"],
+    **{
+      f"eval_{name}": last.get(name)
+      for name in ("mlm_loss", "mlm_accuracy", "nsp_loss", "nsp_accuracy")
+    },
+    "predicted_speedup": None if cost is None else cost.speedup,
+    "problems": list(run.problems),
+  }
+
+
+def _against(
+  run: recorded_run.RecordedRun, baseline: recorded_run.RecordedRun
+) -> dict[str, Any]:
+  return {
+    "equal_steps": _equal_steps(run, baseline),
+    "equal_time": {
+      name: _equal_time(run, baseline, along=key)
+      for name, key in _TIMES.items()
+    },
+    "baseline_loss": _to_baseline_loss(run, baseline),
+  }
+
+
+def _equal_steps(
+  run: recorded_run.RecordedRun, baseline: recorded_run.RecordedRun
+) -> dict[str, Any]:
+  """Compares after as many steps as both have made."""
+  step = _last_of_both(run, baseline, "step")
+  found: dict[str, Any] = {"steps": step}
+  for name, key in _TIMES.items():
+    ours = value_at(run, key, step, along="step")
+    theirs = value_at(baseline, key, step, along="step")
+    found[key] = ours
+    found[f"speedup_{name}"] = _ratio(theirs, ours)
+  for key in ("mlm_loss", "mlm_accuracy", "nsp_accuracy"):
+    found[key] = value_at(run, key, step, along="step")
+  found["baseline_mlm_loss"] = value_at(
+    baseline, "mlm_loss", step, along="step"
+  )
+  found["flops"] = None if step is None else run.flops_at(step)
+  return found
+
+
+def _equal_time(
+  run: recorded_run.RecordedRun,
+  baseline: recorded_run.RecordedRun,
+  *,
+  along: str,
+) -> dict[str, Any]:
+  """Compares after as much time as both have taken."""
+  seconds = _last_of_both(run, baseline, along)
+  return {
+    "seconds": seconds,
+    **{
+      f"{prefix}{name}": value_at(each, key, seconds, along=along)
+      for prefix, each in (("", run), ("baseline_", baseline))
+      for name, key in (("steps", "step"), ("mlm_loss", "mlm_loss"))
+    },
+  }
+
+
+def _to_baseline_loss(
+  run: recorded_run.RecordedRun, baseline: recorded_run.RecordedRun
+) -> dict[str, Any]:
+  """Tells when a run gets as low as the baseline is at its end."""
+  last = baseline.evaluations[-1]
+  found: dict[str, Any] = {
+    "mlm_loss": last["mlm_loss"],
+    "steps": first_below(run, last["mlm_loss"], along="step"),
+    "lowest_mlm_loss": min(each["mlm_loss"] for each in run.evaluations),
+  }
+  for name, key in _TIMES.items():
+    found[key] = first_below(run, last["mlm_loss"], along=key)
+    found[f"speedup_{name}"] = _ratio(last.get(key), found[key])
+  return found
+
+
+def _last_of_both(
+  run: recorded_run.RecordedRun, baseline: recorded_run.RecordedRun, key: str
+) -> float | None:
+  ours, theirs = run.evaluations[-1].get(key), baseline.evaluations[-1].get(key)
+  return None if ours is None or theirs is None else min(ours, theirs)
+
+
+def _ratio(of: float | None, over: float | None) -> float | None:
+  if not of or not over or not math.isfinite(of / over):
+    return None
+  return of / over
+
+
+def learnt(compared: Mapping[str, Any]) -> str:
+  """Returns who got below the loss of token frequencies; "" if that is unknown.
+
+  Above it, a model has learnt nothing yet but how frequent tokens are.
+  """
+  unigram = compared["unigram_mlm_loss"]
+  if unigram is None:
+    return ""
+  names = [
+    name
+    for name, figures in compared["runs"].items()
+    if figures["eval_mlm_loss"] < unigram
+  ]
+  return (
+    f"Token frequencies alone give a held-out MLM loss of {unigram:.3f}; below"
+    f" it: {', '.join(names) or 'none'}."
+  )

@@ -9,6 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from mslt_tf.data.examples import features as features_lib
 from mslt_tf.models import dropout as dropout_lib
 from mslt_tf.models import encoder
 from mslt_tf.models import heads
@@ -19,7 +20,8 @@ class Outputs:
   """What a forward pass yields.
 
   Attributes:
-    hidden_states: Of the embeddings and of every layer, each [B, S, D].
+    hidden_states: Of the embeddings and of every layer, each [B, S, D]. Where
+      the frozen part's came with the features, its last and those above.
     pooled: [B, D].
     masked_lm_logits: float32 [B, P, V].
     next_sentence_logits: float32 [B, 2].
@@ -119,34 +121,25 @@ class Bert(tf.keras.Model):
 
     Args:
       features: `input_ids`, `input_mask`, `segment_ids` [B, S] and
-        `masked_lm_positions` [B, P].
+        `masked_lm_positions` [B, P]. With `frozen_states` [B, S, D], what the
+        method of that name returned, the frozen part is not run.
       dropout: Where masks come from; `None` runs as at inference.
       frozen_kernels: What the method returns, where that is at hand.
     """
     frozen_kernels = frozen_kernels or self.frozen_kernels()
-    frozen_dropout = dropout if self.dropout_when_frozen else None
     score_bias = encoder.attention_bias(features["input_mask"])
-    hidden = self.embeddings(
-      features["input_ids"],
-      features["segment_ids"],
-      frozen_dropout if self.freeze_embeddings else dropout,
-    )
     word_embeddings = frozen_kernels.get("word_embeddings")
     if word_embeddings is None:
       word_embeddings = tf.convert_to_tensor(self.embeddings.word_embeddings)
+    if features_lib.FROZEN_STATES in features:
+      hidden_states = [tf.stop_gradient(features[features_lib.FROZEN_STATES])]
     else:
-      hidden = tf.stop_gradient(hidden)
-    hidden_states = [hidden]
-    for index, layer in enumerate(self.encoder_layers):
-      is_frozen = index < self.num_frozen_layers
-      hidden = layer(
-        hidden,
-        score_bias,
-        frozen_dropout if is_frozen else dropout,
-        frozen_kernels.get(layer.name),
+      hidden_states = self._lower_states(
+        features, score_bias, dropout, frozen_kernels
       )
-      if is_frozen:
-        hidden = tf.stop_gradient(hidden)
+    hidden = hidden_states[-1]
+    for layer in self.encoder_layers[self.num_frozen_layers :]:
+      hidden = layer(hidden, score_bias, dropout)
       hidden_states.append(hidden)
     pooled = self.pooler(hidden)
     return Outputs(
@@ -157,6 +150,48 @@ class Bert(tf.keras.Model):
       ),
       next_sentence_logits=self.next_sentence_head(pooled),
     )
+
+  def frozen_states(
+    self,
+    features: Mapping[str, tf.Tensor],
+    frozen_kernels: Mapping[str, Any] | None = None,
+  ) -> tf.Tensor:
+    """Returns what the last frozen layer hands on, [B, S, D].
+
+    It is the same whenever an example is passed, unless `dropout_when_frozen`.
+    The arguments are those of `call`.
+    """
+    return self._lower_states(
+      features,
+      encoder.attention_bias(features["input_mask"]),
+      None,
+      frozen_kernels or self.frozen_kernels(),
+    )[-1]
+
+  def _lower_states(
+    self,
+    features: Mapping[str, tf.Tensor],
+    score_bias: tf.Tensor,
+    dropout: dropout_lib.Dropout | None,
+    frozen_kernels: Mapping[str, Any],
+  ) -> list[tf.Tensor]:
+    """Returns the states of the embeddings and of every frozen layer."""
+    frozen_dropout = dropout if self.dropout_when_frozen else None
+    hidden = self.embeddings(
+      features["input_ids"],
+      features["segment_ids"],
+      frozen_dropout if self.freeze_embeddings else dropout,
+    )
+    if self.freeze_embeddings:
+      hidden = tf.stop_gradient(hidden)
+    hidden_states = [hidden]
+    for layer in self.encoder_layers[: self.num_frozen_layers]:
+      hidden = layer(
+        hidden, score_bias, frozen_dropout, frozen_kernels[layer.name]
+      )
+      hidden = tf.stop_gradient(hidden)
+      hidden_states.append(hidden)
+    return hidden_states
 
   def frozen_kernels(self) -> dict[str, Any]:
     """Returns what products use of the frozen part, in the compute type.

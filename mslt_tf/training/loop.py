@@ -440,11 +440,16 @@ class Deadline:
 
 @dataclasses.dataclass(frozen=True)
 class Intervals:
-  """Steps between two returns to Python, evaluations and checkpoints."""
+  """Steps between two returns to Python, evaluations and checkpoints.
+
+  Attributes:
+    others: Further steps of the run at which to return to Python.
+  """
 
   steps_per_loop: int
   evaluate: int
   save: int
+  others: tuple[int, ...] = ()
 
   def next_border(self, step: int, last_step: int) -> int:
     """Returns the next step after `step` at which something is due."""
@@ -452,6 +457,7 @@ class Intervals:
       (step // interval + 1) * interval
       for interval in (self.steps_per_loop, self.evaluate, self.save)
     ]
+    due += [other for other in self.others if other > step]
     return min(*due, last_step)
 
 

@@ -19,20 +19,41 @@ class MetricsLog:
   `<kind>/<key>` at that step.
   """
 
-  def __init__(self, *, jsonl_path: str, event_dir: str, step: int):
-    """Opens both for a stage that goes on from `step`.
+  def __init__(
+    self,
+    *,
+    jsonl_path: str,
+    event_dir: str,
+    step: int,
+    stage_event_dir: str | None = None,
+    stage_start: int = 0,
+  ):
+    """Opens all for a stage that goes on from `step`.
 
     Records of later steps, left by a run that was killed after its last
     checkpoint, are dropped: these steps are about to be made again.
+
+    Args:
+      jsonl_path: Of the records.
+      event_dir: Where scalars go, at the run's steps.
+      step: Of the run.
+      stage_event_dir: Where the same scalars go at steps that count from
+        `stage_start`, so that TensorBoard lays stages over each other.
+      stage_start: The run's step at which the stage begins.
     """
     self._jsonl_path = jsonl_path
-    self._event_dir = event_dir
     with run_directory.writing(os.path.dirname(jsonl_path)):
       tf.io.gfile.makedirs(os.path.dirname(jsonl_path))
       _drop_lines_after(jsonl_path, step)
-    with run_directory.writing(event_dir):
-      _drop_events_after(event_dir, step)
-      self._writer = tf.summary.create_file_writer(event_dir)
+    starts = {event_dir: 0}
+    if stage_event_dir is not None:
+      starts[stage_event_dir] = stage_start
+    self._writers = {}
+    for directory, start in starts.items():
+      with run_directory.writing(directory):
+        _drop_events_after(directory, step - start)
+        writer = tf.summary.create_file_writer(directory)
+        self._writers[directory] = (writer, start)
 
   def write(self, kind: str, record: Mapping[str, Any]) -> None:
     with (
@@ -40,15 +61,17 @@ class MetricsLog:
       tf.io.gfile.GFile(self._jsonl_path, "a") as file,
     ):
       file.write(json.dumps({"kind": kind, **record}) + "\n")
-    with run_directory.writing(self._event_dir):
-      with self._writer.as_default(step=record["step"]):
-        for key, value in record.items():
-          if key != "step" and isinstance(value, int | float):
-            tf.summary.scalar(f"{kind}/{key}", value)
-      self._writer.flush()
+    for directory, (writer, start) in self._writers.items():
+      with run_directory.writing(directory):
+        with writer.as_default(step=record["step"] - start):
+          for key, value in record.items():
+            if key != "step" and isinstance(value, int | float):
+              tf.summary.scalar(f"{kind}/{key}", value)
+        writer.flush()
 
   def close(self) -> None:
-    self._writer.close()
+    for writer, _ in self._writers.values():
+      writer.close()
 
 
 class Clock(tf.Module):

@@ -4,13 +4,14 @@ workdir/
   identity.json          what may not change between two starts
   config.yaml            the resolved config of the last start
   summary.json           how the run stands
-  tensorboard/           event files
+  tensorboard/           event files, with those of each stage in stage_N/
   vocab.txt              of the data, where it is known
   data.json              what the data are, for the model's card
   stage_0/               the weights of an initial checkpoint, like stage_1
   stage_1/
     metrics.jsonl        a line for every log and every evaluation
     checkpoints/         of the unfinished stage
+      frozen_states/       of the training examples, where they are reused
     results.json         times and held-out metrics at the stage's end
     weights.index        the stage's file; it exists, the stage is finished
     weights.data-00000-of-00001
@@ -60,11 +61,18 @@ class RunDirectory:
   def tensorboard(self) -> str:
     return os.path.join(self.path, "tensorboard")
 
+  def stage_tensorboard(self, number: int) -> str:
+    return os.path.join(self.tensorboard, f"stage_{number}")
+
   def stage(self, number: int) -> str:
     return os.path.join(self.path, f"stage_{number}")
 
   def checkpoints(self, number: int) -> str:
     return os.path.join(self.stage(number), "checkpoints")
+
+  def frozen_states(self, number: int) -> str:
+    # Among the checkpoints: it goes with them when the stage is finished.
+    return os.path.join(self.checkpoints(number), "frozen_states")
 
   def metrics(self, number: int) -> str:
     return os.path.join(self.stage(number), "metrics.jsonl")

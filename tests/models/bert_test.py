@@ -480,6 +480,28 @@ def test_the_frozen_part_runs_as_at_inference(frozen, features):
   assert not np.allclose(first[3], second[3])
 
 
+def test_a_step_from_frozen_states_is_the_step_that_computes_them(
+  frozen, features
+):
+  states = frozen.frozen_states(features)
+  given = {**features, "frozen_states": states}
+  # The inputs that only the frozen part reads do not count any more.
+  given["input_ids"] = tf.zeros([B, S], tf.int32)
+  given["segment_ids"] = tf.zeros([B, S], tf.int32)
+  results = []
+  for each in (features, given):
+    masks = dropout.Dropout(9, tf.constant(4, tf.int64))
+    with tf.GradientTape() as tape:
+      outputs = frozen(each, masks)
+      sums = bert.pretraining_sums(outputs, each)
+      loss = sums["mlm_loss"][0] + sums["nsp_loss"][0]
+    gradients = tape.gradient(loss, frozen.trainable_variables)
+    results.append([loss, *map(tf.convert_to_tensor, gradients)])
+  assert len(results[0]) == 1 + len(LAYER) + len(HEADS)
+  for computed, stored in zip(*results, strict=True):
+    np.testing.assert_array_equal(computed, stored)
+
+
 def test_the_frozen_part_drops_out_where_the_config_says_so(features):
   model = _make_model(
     num_frozen_layers=2, freeze_embeddings=True, dropout_when_frozen=True

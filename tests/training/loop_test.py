@@ -520,6 +520,14 @@ def test_the_loop_trains_evaluates_and_saves_when_each_is_due():
   ]
 
 
+def test_the_loop_returns_at_further_steps():
+  fakes = _Fakes()
+  assert _run(fakes, 9, steps_per_loop=5, evaluate=9, save=9, others=(3, 7, 12))
+  assert [call for call in fakes.calls if call.startswith("train")] == [
+    *["train 1", "train 2", "train 2", "train 2", "train 2"]
+  ]
+
+
 def test_evaluation_comes_before_saving_and_the_end_is_not_saved():
   fakes = _Fakes()
   assert _run(fakes, 4, steps_per_loop=100, evaluate=2, save=2)

@@ -224,3 +224,30 @@ def test_a_checkpoint_carries_the_time_up_to_its_tick(now, tmp_path):
   later = metrics.Clock(started=990.0)
   tf.train.Checkpoint(clock=later).read(path).assert_consumed()
   assert (later.wall_seconds, later.train_seconds) == (30.0, 4.0)
+
+
+def test_a_stages_own_events_count_from_its_start(tmp_path):
+  def open_stage(step):
+    return metrics.MetricsLog(
+      jsonl_path=str(tmp_path / "stage_2" / "metrics.jsonl"),
+      event_dir=str(tmp_path / "tensorboard"),
+      step=step,
+      stage_event_dir=str(tmp_path / "of_stage" / "tensorboard"),
+      stage_start=100,
+    )
+
+  log = open_stage(100)
+  _write(log, 103, 107)
+  log.close()
+  # A kill, and on from step 105: what came later is made again.
+  log = open_stage(105)
+  _write(log, 107)
+  log.close()
+  assert _events(tmp_path) == [
+    (103, "train/loss", 51.5),
+    (107, "train/loss", 53.5),
+  ]
+  assert _events(tmp_path / "of_stage") == [
+    (3, "train/loss", 51.5),
+    (7, "train/loss", 53.5),
+  ]

@@ -4,7 +4,7 @@ Names and types are those of google-research/bert's create_pretraining_data.py,
 so its TFRecords and ours can be read by the same programs. Model Garden's
 script of that name can give two of them other names, which are read too.
 
-B batch, S sequence, P predictions, V vocabulary.
+B batch, S sequence, P predictions, V vocabulary, D hidden.
 """
 
 import dataclasses
@@ -20,6 +20,8 @@ MASKED_LM_POSITIONS = "masked_lm_positions"  # [P]
 MASKED_LM_IDS = "masked_lm_ids"  # [P]
 MASKED_LM_WEIGHTS = "masked_lm_weights"  # [P], 1.0 at predictions
 NEXT_SENTENCE_LABELS = "next_sentence_labels"  # [1], 1 is a random next
+# Not in shards: [S, D], what the frozen part of a stage makes of an example.
+FROZEN_STATES = "frozen_states"
 
 
 class Naming(enum.Enum):

@@ -26,6 +26,7 @@ B batch, R readers, L lanes of a reader, K records of a window of a lane.
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -35,6 +36,7 @@ from mslt_tf.data.examples import features
 from mslt_tf.data.reading import example_checks
 from mslt_tf.data.reading import manifest
 from mslt_tf.data.reading import record_index
+from mslt_tf.data.reading import stored_states
 
 # The order depends on these two.
 NUM_LANES = 64
@@ -60,6 +62,7 @@ def train_batches(
   num_workers: int = 1,
   worker: int = 0,
   num_parts: int = 1,
+  states: stored_states.StoredStates | None = None,
 ) -> tf.data.Dataset:
   """Returns a worker's share of the training batches from `first_batch` on.
 
@@ -71,6 +74,7 @@ def train_batches(
     num_workers: how many workers share each batch.
     worker: which of them this is.
     num_parts: how many elements a worker's share of a batch is cut into.
+    states: of all training examples; each gets its own as `FROZEN_STATES`.
 
   Returns:
     An endless dataset of parts of B / (num_workers num_parts) examples, as
@@ -104,8 +108,15 @@ def train_batches(
       worker=worker,
       cycle=cycle,
     )
-    records = stream.records_from(first_batch * batch_size)
-  batches = _parsed(records.batch(part_size, drop_remainder=True), data)
+    examples = stream.examples_from(first_batch * batch_size)
+
+  def features_of(numbers, serialized):
+    parsed = _parse(serialized, data)
+    if states is not None:
+      parsed[features.FROZEN_STATES] = states.of_examples(numbers)
+    return parsed
+
+  batches = _mapped(examples.batch(part_size, drop_remainder=True), features_of)
   # Unless they know, several workers ask each other before every batch whether
   # there is one.
   endless = tf.data.experimental.assert_cardinality(
@@ -142,15 +153,66 @@ def heldout_batches(
     errors.InputError: a number out of range, or a batch that cannot be shared
       out.
   """
-  part_size = _part_size(batch_size, num_workers, worker, num_parts)
   if max_examples is not None and max_examples < 1:
     raise errors.InputError(f"max_examples={max_examples} is below 1.")
-  num_examples = min(max_examples or math.inf, data.heldout.num_examples)
+  num_examples = data.heldout.num_examples
+  return _in_file_order(
+    data,
+    data.heldout,
+    num_examples=min(max_examples or num_examples, num_examples),
+    batch_size=batch_size,
+    num_workers=num_workers,
+    worker=worker,
+    num_parts=num_parts,
+  )
+
+
+def train_batches_in_file_order(
+  data: manifest.Data, *, batch_size: int, num_parts: int = 1
+) -> tf.data.Dataset:
+  """Returns every training example once: the n-th is the one of number n.
+
+  Args:
+    data: as `manifest.open_data` or `existing_shards.open_files` gave it.
+    batch_size: B.
+    num_parts: how many elements a batch is cut into.
+
+  Returns:
+    A dataset of parts as `train_batches` gives them. The last ones are filled
+    up with empty examples, as those of `heldout_batches` are.
+
+  Raises:
+    errors.InputError: a number out of range, or a batch that cannot be shared
+      out.
+  """
+  return _in_file_order(
+    data,
+    data.train,
+    num_examples=data.train.num_examples,
+    batch_size=batch_size,
+    num_workers=1,
+    worker=0,
+    num_parts=num_parts,
+  )
+
+
+def _in_file_order(
+  data: manifest.Data,
+  split: manifest.Split,
+  *,
+  num_examples: int,
+  batch_size: int,
+  num_workers: int,
+  worker: int,
+  num_parts: int,
+) -> tf.data.Dataset:
+  """Returns a worker's share of the first examples of a split."""
+  part_size = _part_size(batch_size, num_workers, worker, num_parts)
   begin, end = (
     num_examples * each // num_workers for each in (worker, worker + 1)
   )
   with tf.device("CPU"):
-    blocks = _Blocks.of(data.heldout)
+    blocks = _Blocks.of(split)
     order = tf.range(len(blocks))
     ends = tf.cumsum(blocks.counts)
     ranges = tf.constant([[begin], [end]], tf.int64)
@@ -168,7 +230,10 @@ def heldout_batches(
   share = part_size * num_parts * -(-num_examples // batch_size)
   padding = tf.data.Dataset.from_tensors(empty).repeat(share - (end - begin))
   records = records.concatenate(padding)
-  return _parsed(records.batch(part_size, drop_remainder=True), data)
+  return _mapped(
+    records.batch(part_size, drop_remainder=True),
+    lambda serialized: _parse(serialized, data),
+  )
 
 
 def find_damage(data: manifest.Data) -> str | None:
@@ -267,6 +332,14 @@ class _Blocks:
     stops = tf.minimum(block_stops, tf.gather(stops, ranges))
     return blocks, starts - block_starts, stops - starts
 
+  def numbers(
+    self, blocks: tf.Tensor, nums_skipped: tf.Tensor, counts: tf.Tensor
+  ) -> tf.Tensor:
+    """Returns the numbers of the records that `read` gives for each piece."""
+    firsts = tf.cumsum(self.counts, exclusive=True)
+    starts = tf.gather(firsts, blocks) + nums_skipped
+    return tf.ragged.range(starts, starts + counts).values
+
   def read(
     self, block: tf.Tensor, num_skipped: tf.Tensor, count: tf.Tensor
   ) -> tf.data.Dataset:
@@ -299,8 +372,8 @@ class _Stream:
   worker: int
   cycle: int  # places, of which each worker has as many; G
 
-  def records_from(self, place: int) -> tf.data.Dataset:
-    """Returns the serialized records from `place` on, endlessly."""
+  def examples_from(self, place: int) -> tf.data.Dataset:
+    """Returns numbers and serialized records from `place` on, endlessly."""
     first_epoch, place_in_epoch = divmod(place, self.num_records)
     places_per_window = NUM_LANES * self.records_per_window
     num_windows = -(-self.num_records // places_per_window)
@@ -348,7 +421,10 @@ class _Stream:
     order: tf.Tensor,
     ends: tf.Tensor,
   ) -> tuple[tf.Tensor, ...]:
-    """Adds to a window of lanes [L] its records, one lane after another."""
+    """Adds to a window of lanes [L] its records, one lane after another.
+
+    The records come with the examples' numbers, counted in file order.
+    """
     starts, counts = self._range(window, lanes)
     pieces = self.blocks.pieces(order, ends, starts, starts + counts)
     records = tf.data.Dataset.from_tensor_slices(pieces)
@@ -356,21 +432,24 @@ class _Stream:
     # One that is not used: there may be no other.
     records = records.concatenate(tf.data.Dataset.from_tensors(""))
     records = records.batch(tf.reduce_sum(counts) + 1).get_single_element()
-    return epoch, window, lanes, records
+    numbers = tf.concat([self.blocks.numbers(*pieces), [0]], 0)
+    return epoch, window, lanes, numbers, records
 
   def _take_turns(
     self,
     epochs: tf.Tensor,
     windows: tf.Tensor,
     lanes: tf.Tensor,
+    numbers: tf.Tensor,
     records: tf.Tensor,
-  ) -> tf.Tensor:
-    """Returns the records of a window in their order.
+  ) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns numbers and records of a window in their order.
 
     Args:
       epochs: [R], all the same.
       windows: [R], all the same.
       lanes: [R, L] of each reader, ascending.
+      numbers: [R, records of a reader] as `_read` gives them.
       records: [R, records of a reader] as `_read` gives them.
     """
     epoch, window = epochs[0], windows[0]
@@ -393,7 +472,10 @@ class _Stream:
     places = tf.reshape(tf.transpose(places, [2, 0, 1]), [-1])
     # What is missing is at the end: lanes that have one more come first.
     places = places[: tf.reduce_sum(counts)]
-    return tf.gather(tf.reshape(records, [-1]), places)
+    return (
+      tf.gather(tf.reshape(numbers, [-1]), places),
+      tf.gather(tf.reshape(records, [-1]), places),
+    )
 
   def _range(
     self, window: tf.Tensor, lanes: tf.Tensor
@@ -416,9 +498,11 @@ def _parse(serialized: tf.Tensor, data: manifest.Data) -> dict[str, tf.Tensor]:
   )
 
 
-def _parsed(dataset: tf.data.Dataset, data: manifest.Data) -> tf.data.Dataset:
+def _mapped(
+  dataset: tf.data.Dataset, function: Callable[..., dict[str, tf.Tensor]]
+) -> tf.data.Dataset:
   dataset = dataset.map(
-    lambda serialized: _parse(serialized, data),
+    function,
     num_parallel_calls=tf.data.AUTOTUNE,
     deterministic=True,
   )

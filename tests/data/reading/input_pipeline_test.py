@@ -14,6 +14,7 @@ from mslt_tf.data.building import shards
 from mslt_tf.data.examples import features
 from mslt_tf.data.reading import input_pipeline
 from mslt_tf.data.reading import manifest
+from mslt_tf.data.reading import stored_states
 
 BLOCK = 3
 NUM_LANES = 64
@@ -333,6 +334,43 @@ def test_batches_hold_all_features_with_static_shapes(data):
     "masked_lm_weights": ([4, 2], "float32"),
     "next_sentence_labels": ([4], "int32"),
   }
+
+
+def test_training_batches_can_be_had_in_file_order(data):
+  dataset = input_pipeline.train_batches_in_file_order(
+    data, batch_size=8, num_parts=2
+  )
+  *batches, last = _indices(dataset, 99)
+  # 107 examples, and 5 empty ones that fill up the last of 14 batches.
+  assert _flat(batches) + last[:-1] == [*range(107), *[-1000] * 4]
+  assert [len(batch) for batch in [*batches, last]] == [4] * 28
+
+
+@pytest.mark.parametrize("worker", [0, 1])
+def test_every_example_comes_with_its_own_states(worker, data, tmp_path):
+  states = np.arange(NUM_EXAMPLES * 5 * 2, dtype=np.float32)
+  states = states.reshape([NUM_EXAMPLES, 5, 2])
+  description = stored_states.Description(
+    data_fingerprint="",
+    weights_sha256="",
+    dtype="float32",
+    num_examples=NUM_EXAMPLES,
+    sequence_length=5,
+    hidden_size=2,
+  )
+  stored = stored_states.write(str(tmp_path), description, [states])
+  batches = input_pipeline.train_batches(
+    data,
+    batch_size=8,
+    seed=3,
+    first_batch=5,
+    num_workers=2,
+    worker=worker,
+    states=stored,
+  )
+  for batch in batches.take(40):  # Three epochs.
+    numbers = batch["input_ids"][:, 0].numpy() - 1000
+    np.testing.assert_array_equal(batch["frozen_states"], states[numbers])
 
 
 def test_heldout_batches_are_in_file_order_and_end(data):
