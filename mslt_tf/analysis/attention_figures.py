@@ -1,4 +1,4 @@
-"""Attention maps as pictures: a grid of all heads; chosen ones side by side.
+"""Attention maps as pictures: a grid of all heads, and chosen ones large.
 
 They are the paper's Figures 2 and 3. Rows of a map are queries, columns keys.
 Letters: L layers, N heads, S sequence.
@@ -115,7 +115,7 @@ def grid(
 
 
 def panels(
-  rows: Sequence[Sequence[Panel | None]],
+  rows: Sequence[Sequence[Panel]],
   tokens: Sequence[str],
   *,
   title: str,
@@ -124,10 +124,10 @@ def panels(
   """Draws chosen heads large.
 
   Args:
-    rows: Of panels, as many in each; `None` leaves a place empty.
+    rows: Of panels; the first is the longest.
     tokens: S.
     title: Stands above.
-    columns: What each column shows; none for no headings.
+    columns: What each column shows, at least; none for no headings.
   """
   length = len(tokens)
   side = float(np.clip(length * 0.125, 2.0, _LARGEST_PANEL))
@@ -142,8 +142,6 @@ def panels(
   image = None
   for row, shown in enumerate(rows):
     for column, panel in enumerate(shown):
-      if panel is None:
-        continue
       x = left + column * (side + gap)
       y = height - top - (row + 1) * (side + gap) + gap / 2
       axes = _axes(figure, x, y, side, side, width, height)
@@ -161,9 +159,9 @@ def panels(
       # Named outside alone.
       axes.tick_params(
         labelleft=column == 0,
-        labelbottom=row == len(rows) - 1 or rows[row + 1][column] is None,
+        labelbottom=row == len(rows) - 1 or column >= len(rows[row + 1]),
       )
-  for column, heading in enumerate(columns):
+  for column, heading in enumerate(columns[:num_columns]):
     figure.text(
       (left + column * (side + gap) + side / 2) / width,
       1 - 0.55 / height,

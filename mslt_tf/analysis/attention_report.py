@@ -3,11 +3,10 @@
 import dataclasses
 import io
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
-import numpy as np
 import tensorflow as tf
 from matplotlib import figure as figure_lib
 
@@ -19,12 +18,10 @@ from mslt_tf.analysis import attention_measures
 from mslt_tf.analysis import attention_tables
 from mslt_tf.analysis import attention_text
 from mslt_tf.analysis import layer_origins
+from mslt_tf.analysis import sentence_pictures
 from mslt_tf.data.examples import vocabulary as vocabulary_lib
 from mslt_tf.models import pretrained
 from mslt_tf.training import run_directory
-
-_NUM_ROWS = 4  # Of the comparison of stages, unless heads are named.
-_NUM_COLUMNS = 4  # Of the heads that are drawn large.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,13 +53,6 @@ class Request:
   text: str | None = None
   text_source: str = ""
   image_format: str = "png"
-
-
-@dataclasses.dataclass(frozen=True)
-class _Stage:
-  number: int
-  model: pretrained.PretrainedBert
-  maps: attention.AttentionMaps
 
 
 def parse_heads(named: Sequence[str]) -> tuple[tuple[int, int], ...]:
@@ -106,7 +96,13 @@ def write(request: Request, output_dir: str) -> list[str]:
   pictures: dict[str, figure_lib.Figure] = {}
   if sentence is not None:
     before = _open(request, numbers[-2]) if numbers[1:] else None
-    pictures |= _drawn(request, sentence, chosen, before)
+    pictures = sentence_pictures.draw(
+      sentence,
+      chosen,
+      before=before,
+      heads=request.heads,
+      name=_name(request.checkpoint),
+    )
   lines = _left_out(numbers)
   if text is not None:
     measured = _measure(request, text, chosen, numbers)
@@ -122,22 +118,11 @@ def write(request: Request, output_dir: str) -> list[str]:
   return [*lines, *paths]
 
 
-def picture_of_sentence(
-  model: pretrained.PretrainedBert, sentence: str, *, title: str
-) -> np.ndarray:
-  """Returns the grid of all heads as uint8 [height, width, 3]."""
-  read = attention_text.of_sentence(model, sentence)
-  maps = attention.AttentionMaps(model)(read.features)[:, 0]
-  return attention_figures.pixels(
-    attention_figures.grid(maps, read.tokens, title=title)
-  )
-
-
-def _open(request: Request, number: int) -> _Stage:
+def _open(request: Request, number: int) -> sentence_pictures.Stage:
   model = finished_model.load(
     request.checkpoint, stage=number, vocab_file=request.vocab_file
   )
-  return _Stage(number, model, attention.AttentionMaps(model))
+  return sentence_pictures.Stage(number, model, attention.AttentionMaps(model))
 
 
 def _check_heads(request: Request, model: pretrained.PretrainedBert) -> None:
@@ -150,7 +135,9 @@ def _check_heads(request: Request, model: pretrained.PretrainedBert) -> None:
       )
 
 
-def _compared_numbers(request: Request, chosen: _Stage) -> list[int]:
+def _compared_numbers(
+  request: Request, chosen: sentence_pictures.Stage
+) -> list[int]:
   """Returns the finished stages up to the chosen one, or that one alone."""
   if not request.is_compared:
     return [chosen.number]
@@ -205,126 +192,10 @@ def _text(
   )
 
 
-def _drawn(
-  request: Request,
-  sentence: attention_text.Sentence,
-  chosen: _Stage,
-  before: _Stage | None,
-) -> dict[str, figure_lib.Figure]:
-  """Returns pictures of a sentence's maps, by the names of their files."""
-  maps = chosen.maps(sentence.features)[:, 0]  # [L, N, S, S]
-  name = _name(request.checkpoint)
-  if chosen.model.history.stages:
-    name = f"{name}, stage {chosen.number}"
-  drawn = {
-    "attention": attention_figures.grid(
-      maps, sentence.tokens, title=f"Attention of all heads: {name}"
-    )
-  }
-  if request.heads:
-    shown = [
-      attention_figures.Panel(f"layer {layer}, head {head}", maps[layer, head])
-      for layer, head in request.heads
-    ]
-    drawn["attention_heads"] = attention_figures.panels(
-      _in_rows(shown), sentence.tokens, title=f"Attention of {name}"
-    )
-  if before is not None:
-    drawn["attention_stages"] = _stages_beside(
-      request,
-      sentence.tokens,
-      chosen,
-      before,
-      maps,
-      before.maps(sentence.features)[:, 0],
-    )
-  return drawn
-
-
-def _in_rows(
-  shown: Sequence[attention_figures.Panel],
-) -> list[list[attention_figures.Panel | None]]:
-  num_columns = min(len(shown), _NUM_COLUMNS)
-  rows: list[list[attention_figures.Panel | None]] = []
-  for start in range(0, len(shown), num_columns):
-    row = [*shown[start : start + num_columns]]
-    rows.append([*row, *[None] * (num_columns - len(row))])
-  return rows
-
-
-def _stages_beside(
-  request: Request,
-  tokens: Sequence[str],
-  chosen: _Stage,
-  before: _Stage,
-  maps: np.ndarray,
-  maps_before: np.ndarray,
-) -> figure_lib.Figure:
-  """Draws heads before, after, and in the layer that is a copy of theirs."""
-  stages = [record.stage for record in chosen.model.history.stages]
-  kept = layer_origins.kept_layers(stages, before.number, chosen.number)
-  copies = layer_origins.copies(stages, chosen.number)
-  pairs = layer_origins.with_copies(kept, copies)
-  if not pairs:
-    raise errors.InputError(
-      f"stage {chosen.number} of {request.checkpoint} has no layer of stage"
-      f" {before.number}."
-    )
-
-  def panel(source: np.ndarray, layer: int | None, head: int):
-    if layer is None:
-      return None
-    return attention_figures.Panel(
-      f"layer {layer}, head {head}", source[layer, head]
-    )
-
-  rows = [
-    [
-      panel(maps_before, layer, head),
-      panel(maps, layer, head),
-      panel(maps, copy, head),
-    ][: 3 if copies else 2]
-    for layer, copy, head in _rows(request, pairs, maps.shape[1])
-  ]
-  headings = [
-    f"stage {before.number}",
-    f"stage {chosen.number}, the same layer",
-    f"stage {chosen.number}, its copy",
-  ]
-  return attention_figures.panels(
-    rows,
-    tokens,
-    title=f"Attention before and after: {_name(request.checkpoint)}",
-    columns=headings[: len(rows[0])],
-  )
-
-
-def _rows(
-  request: Request,
-  pairs: Sequence[tuple[int, int | None]],
-  num_heads: int,
-) -> Iterator[tuple[int, int | None, int]]:
-  """Yields layer, copy and head: those asked for, or some from all over."""
-  if request.heads:
-    for layer, head in request.heads:
-      found = [pair for pair in pairs if layer in pair]
-      if not found:
-        raise errors.InputError(
-          f"heads={layer}:{head} cannot be compared; layers that can are"
-          f" {', '.join(str(layer) for layer, _ in pairs)}."
-        )
-      yield (*found[0], head)
-    return
-  num_rows = min(_NUM_ROWS, max(len(pairs), num_heads))
-  for row in range(num_rows):
-    pair = pairs[row * len(pairs) // num_rows]
-    yield (*pair, row * num_heads // num_rows)
-
-
 def _measure(
   request: Request,
   text: attention_text.Text,
-  chosen: _Stage,
+  chosen: sentence_pictures.Stage,
   numbers: Sequence[int],
 ) -> attention_tables.Measured:
   stages = [record.stage for record in chosen.model.history.stages]
