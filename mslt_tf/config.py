@@ -139,6 +139,8 @@ class TrainingConfig:
       goes back to its last checkpoint and leaves out the batches since.
     profile_steps: `[first, last]`, the updates that TensorFlow's profiler
       watches; it writes to `tensorboard/`, a profile a return to Python.
+    attention_sentence: Whose attention, in all heads, becomes an image in
+      TensorBoard at the end of every stage; empty for none.
     reuse_frozen_states_gb: Disk for what a stage's frozen part makes of the
       training examples, so that it is computed once a stage and not once a
       pass; 0 computes it again. Only where all fit and there is more than one
@@ -164,6 +166,7 @@ class TrainingConfig:
   largest_loss: float | None = None
   max_recoveries: int = 0
   profile_steps: tuple[int, ...] = ()
+  attention_sentence: str = ""
   reuse_frozen_states_gb: float = 0.0
 
 

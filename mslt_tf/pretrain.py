@@ -21,6 +21,7 @@ from mslt_tf import initial_weights
 from mslt_tf import plan
 from mslt_tf import stage_training
 from mslt_tf import tensorboard_text
+from mslt_tf.analysis import attention_images
 from mslt_tf.data.reading import existing_shards
 from mslt_tf.data.reading import input_pipeline
 from mslt_tf.data.reading import manifest
@@ -101,6 +102,7 @@ def _run_stages(
   is_asked_to_stop: tf.Variable,
 ) -> bool:
   data = _open_data(config)
+  attention_images.check(config, data)
   directory = _open_workdir(config, workdir, data, cluster)
   stages = plan.place_stages(config.schedule)
   num_finished = 0
@@ -142,6 +144,10 @@ def _run_stages(
       ).run()
     if not is_finished:
       break
+    if cluster.is_chief:
+      attention_images.write(
+        directory, stage.number, config.training.attention_sentence
+      )
   _write_summary(config, data, cluster, directory, clock)
   # No worker leaves while another still needs it.
   was_asked = cluster.any(bool(is_asked_to_stop.numpy()))

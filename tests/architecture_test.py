@@ -61,7 +61,7 @@ MAY_IMPORT = {
   "finished_model": {*_PURE, *_MIDDLE, "config", "strict_yaml"},
   "tensorboard_text": {*_PURE, "training", "config", "plan"},
   "initial_weights": {*_PURE, *_MIDDLE, "config", "finished_model"},
-  "pretrain": {*_PURE, *_MIDDLE, *_TOP},
+  "pretrain": {*_PURE, *_MIDDLE, *_TOP, "analysis"},
   "finetune": {*_PURE, *_MIDDLE, *_TOP},
   "benchmark": {*_PURE, *_MIDDLE, *_TOP},
   "planning": {*_PURE, "config", "plan", "planning"},

@@ -333,7 +333,7 @@ def test_a_section_that_is_no_mapping_is_refused():
     " tpu, worker_timeout, num_micro_batches, steps_per_loop, eval_interval,"
     " eval_batch_size, eval_examples, checkpoint_interval, keep_checkpoints,"
     " xla, deterministic, largest_loss, max_recoveries, profile_steps,"
-    " reuse_frozen_states_gb."
+    " attention_sentence, reuse_frozen_states_gb."
   )
   assert _error(TEXT, "schedule=mslt") == "schedule='mslt' must be a mapping."
 

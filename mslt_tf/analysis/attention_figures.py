@@ -18,6 +18,7 @@ RESOLUTION = 150  # Dots an inch, at which the smallest letters are legible.
 # A square root, since what a head spreads over many tokens would not show.
 _NORM = colors.PowerNorm(0.5, vmin=0, vmax=1)
 _COLOURS = matplotlib.colormaps["Blues"].with_extremes(bad="0.55")
+_AXES = "rows: the token that looks; columns: the token looked at"
 _SCALE = "attention weight, colours by its square root"
 
 # In inches, but for fonts, which are in points, 72 of which are an inch.
@@ -49,7 +50,7 @@ def grid(
   num_layers, num_heads, length, _ = maps.shape
   side = min((length + 1) * _PITCH, _LARGEST_CELL)
   margin = _margin(tokens, _SMALL_FONT)
-  left, right, top, bottom = margin + 0.55, 1.0, 0.75, margin + 0.35
+  left, right, top, bottom = margin + 0.55, 1.0, 0.6, margin + 0.35
   width = max(left + num_heads * side + right, 4.5)
   height = max(top + num_layers * side + bottom, 3.0)
   figure = figure_lib.Figure((width, height))
@@ -93,7 +94,7 @@ def grid(
       rotation=90,
       fontsize=_FONT,
     )
-  axes.set_xlabel("key: the token looked at", fontsize=_FONT)
+  axes.set_xlabel(_AXES, fontsize=_FONT)
   figure.text(
     0.1 / width,
     1 - 0.12 / height,
@@ -133,7 +134,7 @@ def panels(
   side = float(np.clip(length * 0.125, 2.0, _LARGEST_PANEL))
   margin = _margin(tokens, _FONT)
   left, right, bottom = margin + 0.35, 1.1, margin + 0.35
-  top = 0.65 + (0.3 if columns else 0)
+  top = 0.4 + (0.3 if columns else 0)
   gap = 0.4
   num_columns = len(rows[0])
   width = left + num_columns * (side + gap) + right
@@ -161,10 +162,11 @@ def panels(
         labelleft=column == 0,
         labelbottom=row == len(rows) - 1 or column >= len(rows[row + 1]),
       )
+  figure.text(left / width, 0.1 / height, _AXES, va="bottom", fontsize=_FONT)
   for column, heading in enumerate(columns[:num_columns]):
     figure.text(
       (left + column * (side + gap) + side / 2) / width,
-      1 - 0.55 / height,
+      1 - 0.45 / height,
       heading,
       ha="center",
       va="top",

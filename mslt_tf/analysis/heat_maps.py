@@ -11,10 +11,12 @@ from matplotlib import figure as figure_lib
 
 _COLOURS = matplotlib.colormaps["cividis"]
 _FONT = 8
-_CELL_WIDTH, _CELL_HEIGHT = 0.36, 0.24  # Inches; room for a number.
-_TITLE = 0.55
-_GAP = 0.75
+_CELL_WIDTH, _CELL_HEIGHT = 0.4, 0.24  # Inches; room for a number.
+_HEADING = 0.35
+_TITLE = 0.5  # Of two lines.
+_BELOW = 0.4  # For the numbers of heads.
 _SCALE = 1.15
+_LEAST_HEIGHT = 2.0  # The scale's name needs it.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +55,8 @@ def draw(
   norm = colors.Normalize(0, max(highest, 0.01))
   width = max(sum(map(_width, line)) for line in lines) + _SCALE
   heights = [max(map(_height, line)) for line in lines if line]
-  figure = figure_lib.Figure((width, sum(heights) + 0.5))
-  height = sum(heights) + 0.5
+  height = max(_HEADING + sum(heights), _LEAST_HEIGHT)
+  figure = figure_lib.Figure((width, height))
   figure.text(
     0.1 / width,
     1 - 0.1 / height,
@@ -64,18 +66,18 @@ def draw(
     fontsize=_FONT + 2,
     parse_math=False,
   )
-  bottom = height - 0.5
+  top = height - _HEADING
   for line, line_height in zip(filter(None, lines), heights, strict=True):
     left = 0.0
     for table in line:
-      _draw_table(figure, table, norm, left, bottom - _TITLE, unit)
+      _draw_table(figure, table, norm, left, top - _TITLE)
       left += _width(table)
-    bottom -= line_height
-  scale_height = min(height - 1.5, 3)
+    top -= line_height
+  scale_height = min(height - 0.8, 3)
   axes = figure.add_axes(
     (
       1 - (_SCALE - 0.25) / width,
-      0.5 / height,
+      0.35 / height,
       0.12 / width,
       scale_height / height,
     )
@@ -86,9 +88,8 @@ def draw(
   return figure
 
 
-def _draw_table(figure, table, norm, left, top, unit):
+def _draw_table(figure, table, norm, left, top) -> None:
   """Draws a table whose upper left corner is at a place in inches."""
-  del unit
   width, height = figure.get_size_inches()
   num_rows, num_heads = table.values.shape
   x = left + _label_width(table)
@@ -101,7 +102,7 @@ def _draw_table(figure, table, norm, left, top, unit):
       num_rows * _CELL_HEIGHT / height,
     )
   )
-  image = axes.imshow(table.values, cmap=_COLOURS, norm=norm, aspect="auto")
+  axes.imshow(table.values, cmap=_COLOURS, norm=norm, aspect="auto")
   axes.set_title(table.title, fontsize=_FONT, loc="left", pad=4)
   axes.set_xticks(range(num_heads))
   axes.set_yticks(range(num_rows), table.rows)
@@ -112,13 +113,20 @@ def _draw_table(figure, table, norm, left, top, unit):
     axes.text(
       column,
       row,
-      f"{value:.2f}",
+      _written(value),
       ha="center",
       va="center",
       fontsize=_FONT - 1.5,
       color="black" if norm(value) > 0.55 else "white",
     )
-  return image
+
+
+def _written(value: float) -> str:
+  if value == 0:
+    return "0"
+  if value < 0.001:
+    return "<0.001"
+  return f"{value:.2g}" if value < 0.0995 else f"{value:.2f}"
 
 
 def _label_width(table: Table) -> float:
@@ -133,4 +141,4 @@ def _width(table: Table) -> float:
 
 
 def _height(table: Table) -> float:
-  return _TITLE + table.values.shape[0] * _CELL_HEIGHT + _GAP - 0.35
+  return _TITLE + len(table.values) * _CELL_HEIGHT + _BELOW

@@ -65,7 +65,9 @@ def draw(
     InputError: A chosen head has no like in the earlier stage.
   """
   maps = stage.maps(sentence.features)[:, 0]  # [L, N, S, S]
-  title = f"{name}, stage {stage.number}" if _is_of_run(stage) else name
+  title = f"Attention in {name}"
+  if stage.model.history.stages:  # Imported models have none.
+    title += f", stage {stage.number}"
   drawn = {
     "attention": attention_figures.grid(maps, sentence.tokens, title=title)
   }
@@ -86,7 +88,7 @@ def draw(
         for row in _rows(stage, before, heads)
       ],
       sentence.tokens,
-      title=name,
+      title=f"Attention in {name}, before and after",
       columns=(
         f"stage {before.number}",
         f"stage {stage.number}, the same layer",
@@ -109,10 +111,6 @@ def pixels(
   return attention_figures.pixels(
     attention_figures.grid(maps, read.tokens, title=title)
   )
-
-
-def _is_of_run(stage: Stage) -> bool:
-  return bool(stage.model.history.stages)
 
 
 def _panel(maps: np.ndarray, layer: int, head: int) -> attention_figures.Panel:

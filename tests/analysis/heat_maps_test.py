@@ -20,6 +20,15 @@ def test_numbers_stand_in_their_cells():
   assert rows == ["layer 0", "layer 1"]
 
 
+def test_small_numbers_are_told_from_0():
+  small = heat_maps.Table(
+    "small", ["layer 0"], np.array([[0.00012, 0.00234, 0.0567]])
+  )
+  figure = heat_maps.draw([[small]], title="Title", unit="bits")
+  written = [text.get_text() for text in figure.axes[0].texts]
+  assert written == ["<0.001", "0.0023", "0.057"]
+
+
 def test_tables_have_one_scale():
   figure = heat_maps.draw([[FIRST], [SECOND]], title="Title", unit="bits")
   images = [axes.images[0] for axes in figure.axes[:2]]
@@ -39,4 +48,4 @@ def test_tables_do_not_overlap():
 def test_a_table_of_zeros_is_drawn():
   zeros = heat_maps.Table("zeros", ["layer 0"], np.zeros((1, 3)))
   figure = heat_maps.draw([[zeros]], title="Title", unit="bits")
-  assert [text.get_text() for text in figure.axes[0].texts] == ["0.00"] * 3
+  assert [text.get_text() for text in figure.axes[0].texts] == ["0"] * 3
