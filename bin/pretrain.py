@@ -22,7 +22,7 @@ from absl import flags  # noqa: E402
 
 from mslt_tf import config as config_lib  # noqa: E402
 from mslt_tf import errors  # noqa: E402
-from mslt_tf import plan  # noqa: E402
+from mslt_tf import outline  # noqa: E402
 
 _CONFIG = flags.DEFINE_string(
   "config", None, "YAML file of the run.", required=True
@@ -55,7 +55,7 @@ def main():
     overrides=_SET.value,
   )
   if _DRY_RUN.value:
-    print(plan.describe_run(config))
+    print(outline.describe_run(config))
     return
   # TensorFlow takes seconds to import; wrong flags are told before.
   from mslt_tf import pretrain

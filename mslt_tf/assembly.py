@@ -5,13 +5,15 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from mslt_tf import config as config_lib
-from mslt_tf import plan
+from mslt_tf import outline
 from mslt_tf.models import bert
 from mslt_tf.optimization import lamb
 from mslt_tf.optimization import learning_rates
 
 
-def make_model(config: config_lib.Config, stage: plan.PlacedStage) -> bert.Bert:
+def make_model(
+  config: config_lib.Config, stage: outline.PlacedStage
+) -> bert.Bert:
   """Returns a freshly initialised model of the stage's depth."""
   model = config.model
   return bert.Bert(
@@ -35,7 +37,7 @@ def make_model(config: config_lib.Config, stage: plan.PlacedStage) -> bert.Bert:
 
 
 def make_learning_rate(
-  config: config_lib.Config, stage: plan.PlacedStage
+  config: config_lib.Config, stage: outline.PlacedStage
 ) -> learning_rates.LearningRate:
   """Returns the learning rate as a function of the run's step."""
   peak = config.optimizer.peak_learning_rate

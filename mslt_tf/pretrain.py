@@ -18,7 +18,7 @@ from mslt_tf import config as config_lib
 from mslt_tf import errors
 from mslt_tf import finished_model
 from mslt_tf import initial_weights
-from mslt_tf import plan
+from mslt_tf import outline
 from mslt_tf import stage_training
 from mslt_tf import tensorboard_text
 from mslt_tf.analysis import attention_images
@@ -104,7 +104,7 @@ def _run_stages(
   data = _open_data(config)
   attention_images.check(config, data)
   directory = _open_workdir(config, workdir, data, cluster)
-  stages = plan.place_stages(config.schedule)
+  stages = outline.place_stages(config.schedule)
   num_finished = 0
   if cluster.is_chief:
     num_finished = directory.last_finished(len(stages))
@@ -302,7 +302,7 @@ def _describe_start(
     config.data.batch_size // num_parts,
     config.training.precision,
   )
-  needed = plan.disk_bytes(config, data.train.num_examples)
+  needed = outline.disk_bytes(config, data.train.num_examples)
   try:
     free = shutil.disk_usage(workdir).free
     held = sum(
@@ -340,7 +340,7 @@ def _write_summary(
       **dataclasses.asdict(stage.stage),
       **directory.read_results(stage.number),
     }
-    for stage in plan.place_stages(config.schedule)
+    for stage in outline.place_stages(config.schedule)
     if directory.is_finished(stage.number)
   ]
   is_finished = directory.is_finished(len(config.schedule.stages))

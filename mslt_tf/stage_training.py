@@ -15,7 +15,7 @@ from mslt_tf import config as config_lib
 from mslt_tf import errors
 from mslt_tf import frozen_states
 from mslt_tf import growth
-from mslt_tf import plan
+from mslt_tf import outline
 from mslt_tf.data.reading import input_pipeline
 from mslt_tf.data.reading import manifest
 from mslt_tf.data.reading import stored_states
@@ -54,7 +54,7 @@ class StageTraining:
     data: manifest.Data,
     cluster: cluster_lib.Cluster,
     directory: run_directory.RunDirectory,
-    stage: plan.PlacedStage,
+    stage: outline.PlacedStage,
     clock: metrics.Clock,
     deadline: loop.Deadline,
     is_asked_to_stop: tf.Variable,
@@ -137,7 +137,7 @@ class StageTraining:
     if self._cluster.is_chief:
       logging.info(
         "%s%s",
-        plan.describe_stage(stage, len(self._config.schedule.stages)),
+        outline.describe_stage(stage, len(self._config.schedule.stages)),
         f"; resuming at step {step:,}" if step > stage.start else "",
       )
     if training.max_recoveries and step == stage.start:
@@ -479,7 +479,7 @@ class StageTraining:
     if "compile_seconds" in record:
       pace = f"compiled in {record['compile_seconds']:.1f} s"
     else:
-      remaining = plan.remaining_steps(self._config, record["step"])
+      remaining = outline.remaining_steps(self._config, record["step"])
       eta = metrics.format_duration(remaining * self._seconds_per_step)
       pace = f"{record['examples_per_second']:.0f} examples/s  ETA {eta}"
     return (

@@ -7,7 +7,7 @@ import tensorflow as tf
 from tensorboard.plugins.hparams import api as hparams
 
 from mslt_tf import config as config_lib
-from mslt_tf import plan
+from mslt_tf import outline
 from mslt_tf.training import run_directory
 
 # What the tab HParams has columns for, beside the config's fields.
@@ -34,7 +34,7 @@ def write(event_dir: str, config: config_lib.Config, *, name: str) -> None:
   with run_directory.writing(event_dir):
     writer = tf.summary.create_file_writer(event_dir)
     with writer.as_default(step=0):
-      tf.summary.text("schedule", _verbatim(plan.describe_schedule(config)))
+      tf.summary.text("schedule", _verbatim(outline.describe_schedule(config)))
       tf.summary.text("config", _verbatim(config_lib.to_yaml(config)))
       hparams.hparams_config(
         hparams=[hparams.HParam(name) for name in fields(config)],

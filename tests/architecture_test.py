@@ -23,8 +23,8 @@ _DATA = {
 }  # fmt: skip
 _MIDDLE = {*_DATA, "glue", "models", "optimization", "training"}
 _TOP = {
-  "config", "plan", "assembly", "frozen_states", "stage_training", "pretrain",
-  "finetune", "benchmark", "finished_model", "initial_weights",
+  "config", "outline", "assembly", "frozen_states", "stage_training",
+  "pretrain", "finetune", "benchmark", "finished_model", "initial_weights",
   "tensorboard_text",
 }  # fmt: skip
 _BESIDE = {"interop", "analysis", "planning"}
@@ -47,24 +47,24 @@ MAY_IMPORT = {
   "analysis": {*_PURE, *_MIDDLE, "config", "finished_model", "analysis"},
   "config": {"errors", "schedules", "strict_yaml"},
   "strict_yaml": {"errors"},
-  "plan": {*_PURE, "config"},
-  "assembly": {*_PURE, *_MIDDLE, "config", "plan"},
+  "outline": {*_PURE, "config"},
+  "assembly": {*_PURE, *_MIDDLE, "config", "outline"},
   "frozen_states": {*_PURE, *_MIDDLE, "config"},
   "stage_training": {
     *_PURE,
     *_MIDDLE,
     "config",
-    "plan",
+    "outline",
     "assembly",
     "frozen_states",
   },
   "finished_model": {*_PURE, *_MIDDLE, "config", "strict_yaml"},
-  "tensorboard_text": {*_PURE, "training", "config", "plan"},
+  "tensorboard_text": {*_PURE, "training", "config", "outline"},
   "initial_weights": {*_PURE, *_MIDDLE, "config", "finished_model"},
   "pretrain": {*_PURE, *_MIDDLE, *_TOP, "analysis"},
   "finetune": {*_PURE, *_MIDDLE, *_TOP},
   "benchmark": {*_PURE, *_MIDDLE, *_TOP},
-  "planning": {*_PURE, "config", "plan", "planning"},
+  "planning": {*_PURE, "config", "outline", "planning"},
   "bin": {*_PURE, *_MIDDLE, *_TOP, *_BESIDE, "bin"},
 }
 
@@ -92,7 +92,7 @@ WITHOUT_TENSORFLOW = {
   "mslt_tf/glue/tables",
   "mslt_tf/glue/tasks",
   "mslt_tf/growth",
-  "mslt_tf/plan",
+  "mslt_tf/outline",
   "mslt_tf/planning/planner",
   "mslt_tf/schedules",
   "mslt_tf/strict_yaml",

@@ -28,7 +28,7 @@ import pytest
 import tensorflow as tf
 
 from mslt_tf import config as config_lib
-from mslt_tf import plan
+from mslt_tf import outline
 from mslt_tf import pretrain
 from mslt_tf import stage_training
 from mslt_tf.training import checkpoints
@@ -339,7 +339,7 @@ def run_with(
 
 def stage_ends_of(config_path) -> list[int]:
   schedule = load_config(config_path).schedule
-  return [stage.end for stage in plan.place_stages(schedule)]
+  return [stage.end for stage in outline.place_stages(schedule)]
 
 
 def records_of(workdir, *, stage):

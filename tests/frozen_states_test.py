@@ -11,7 +11,7 @@ from mslt_tf import assembly
 from mslt_tf import config as config_lib
 from mslt_tf import errors
 from mslt_tf import frozen_states
-from mslt_tf import plan
+from mslt_tf import outline
 from mslt_tf import pretrain
 from mslt_tf.data.reading import input_pipeline
 from mslt_tf.data.reading import manifest
@@ -113,7 +113,7 @@ def model(make_config):
 
 
 def _make_model(config):
-  return assembly.make_model(config, plan.place_stages(config.schedule)[1])
+  return assembly.make_model(config, outline.place_stages(config.schedule)[1])
 
 
 def _prepare(model, data, directory, config, **kwargs):
@@ -326,7 +326,7 @@ def test_none_are_stored_of_a_stage_that_trains_all(
   make_config, data, tmp_path
 ):
   config = make_config(REUSE)
-  first = assembly.make_model(config, plan.place_stages(config.schedule)[0])
+  first = assembly.make_model(config, outline.place_stages(config.schedule)[0])
   assert _prepare(first, data, tmp_path / "none", config) is None
   assert not (tmp_path / "none").exists()
 

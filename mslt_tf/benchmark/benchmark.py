@@ -16,7 +16,7 @@ from absl import logging
 
 from mslt_tf import config as config_lib
 from mslt_tf import costs
-from mslt_tf import plan
+from mslt_tf import outline
 from mslt_tf.benchmark import contestants
 from mslt_tf.benchmark import hugging_face
 from mslt_tf.benchmark import model_garden
@@ -76,7 +76,7 @@ def run(
   Returns:
     What the benchmark's JSON file has.
   """
-  stages = plan.place_stages(config.schedule)
+  stages = outline.place_stages(config.schedule)
   makers: dict[str, Callable[[], contestants.Program]] = {
     f"stage {stage.number}": functools.partial(
       stage_program.StageProgram, config, stage.number
@@ -131,8 +131,8 @@ def _result(
   memory: dict[str, int],
   compile_seconds: dict[str, float],
 ) -> dict[str, Any]:
-  shape = plan.cost_shape(config)
-  stages = plan.place_stages(config.schedule)
+  shape = outline.cost_shape(config)
+  stages = outline.place_stages(config.schedule)
   cost = costs.schedule_cost(shape, config.schedule)
   last = f"stage {len(stages)}"
   # The baseline trains all of the full model, as the last stage does.

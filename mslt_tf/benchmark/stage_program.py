@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from mslt_tf import assembly
 from mslt_tf import config as config_lib
-from mslt_tf import plan
+from mslt_tf import outline
 from mslt_tf import stage_training
 from mslt_tf.benchmark import random_examples
 from mslt_tf.models import bert
@@ -31,7 +31,7 @@ class StageProgram:
       config.training.strategy, timeout=_CONNECT_SECONDS
     )
     self._strategy = cluster.strategy
-    stage = plan.place_stages(config.schedule)[stage_number - 1]
+    stage = outline.place_stages(config.schedule)[stage_number - 1]
     with self._strategy.scope():
       self._model = assembly.make_model(config, stage)
       step = tf.Variable(stage.start, dtype=tf.int64)

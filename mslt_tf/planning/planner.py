@@ -10,7 +10,7 @@ from typing import Any
 
 from mslt_tf import config as config_lib
 from mslt_tf import errors
-from mslt_tf import plan
+from mslt_tf import outline
 from mslt_tf import schedules
 from mslt_tf.planning import calibration as calibration_lib
 from mslt_tf.planning import cluster as cluster_lib
@@ -39,7 +39,7 @@ def calibrate(
   return calibration_lib.calibrate(
     text,
     source=source,
-    shape=plan.cost_shape(config),
+    shape=outline.cost_shape(config),
     precision=config.training.precision,
   )
 
@@ -53,7 +53,7 @@ def setting(
   precision = config.training.precision
   return forecast_lib.Setting(
     model=device_memory.Model(
-      plan.cost_shape(config), config.model.num_heads, precision
+      outline.cost_shape(config), config.model.num_heads, precision
     ),
     batch_size=config.data.batch_size,
     num_micro_batches=config.training.num_micro_batches,

@@ -4,7 +4,7 @@ import pytest
 
 from mslt_tf import config as config_lib
 from mslt_tf import costs
-from mslt_tf import plan
+from mslt_tf import outline
 from mslt_tf.benchmark import benchmark
 from mslt_tf.benchmark import random_examples
 from mslt_tf.benchmark import stage_program
@@ -107,7 +107,7 @@ def test_the_ideal_counts_flops_and_updated_weights(config):
   )
   # A layer has 532 weights, the heads have 268, tables and their norm 880.
   first, second, third = costs.schedule_cost(
-    plan.cost_shape(config), config.schedule
+    outline.cost_shape(config), config.schedule
   ).stages
   assert [row["ideal_speedup"] for row in result["stages"]] == [
     pytest.approx(

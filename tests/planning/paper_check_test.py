@@ -6,7 +6,7 @@ import pathlib
 import pytest
 
 from mslt_tf import config as config_lib
-from mslt_tf import plan
+from mslt_tf import outline
 from mslt_tf.planning import cluster as cluster_lib
 from mslt_tf.planning import paper_check
 
@@ -86,7 +86,7 @@ def test_rows_are_the_configs(row, baseline, mslt):
     config = config_lib.load(
       (CONFIGS / f"{name}.yaml").read_text(), source=name
     )
-    assert plan.cost_shape(config) == row.shape
+    assert outline.cost_shape(config) == row.shape
     assert config.schedule.num_steps == steps
     assert config.model.num_layers == row.num_layers
     assert config.data.batch_size == paper_check.BATCH_SIZE

@@ -6,7 +6,7 @@ import pathlib
 import pytest
 
 from mslt_tf import config as config_lib
-from mslt_tf import plan
+from mslt_tf import outline
 from mslt_tf import schedules
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -47,7 +47,7 @@ def _config() -> config_lib.Config:
 def _base_mslt() -> str:
   path = ROOT / "configs" / "base_mslt.yaml"
   config = config_lib.load(path.read_text(encoding="utf-8"), source=str(path))
-  return plan.describe_run(config)
+  return outline.describe_run(config)
 
 
 @pytest.mark.parametrize(
@@ -65,11 +65,11 @@ def _base_mslt() -> str:
   ],
 )
 def test_source_layers_are_told_as_ranges(source_layers, expected):
-  assert plan.format_sources(source_layers) == expected
+  assert outline.format_sources(source_layers) == expected
 
 
 def test_stages_are_placed_in_the_run():
-  stages = plan.place_stages(_config().schedule)
+  stages = outline.place_stages(_config().schedule)
   assert [(each.number, each.start, each.end) for each in stages] == [
     (1, 0, 10),
     (2, 10, 40),
@@ -92,7 +92,7 @@ def test_stages_are_placed_in_the_run():
   ],
 )
 def test_remaining_steps_are_counted_in_the_last_ones_cost(step, expected):
-  assert plan.remaining_steps(_config(), step) == pytest.approx(expected)
+  assert outline.remaining_steps(_config(), step) == pytest.approx(expected)
 
 
 def test_a_baselines_remaining_steps_are_its_steps():
@@ -101,22 +101,22 @@ def test_a_baselines_remaining_steps_are_its_steps():
     source="run.yaml",
     overrides=["schedule={method: baseline, num_steps: 60}"],
   )
-  assert plan.remaining_steps(config, 13) == pytest.approx(47)
+  assert outline.remaining_steps(config, 13) == pytest.approx(47)
 
 
 def test_a_stage_is_described_in_a_line():
-  first, second, _ = plan.place_stages(_config().schedule)
-  assert plan.describe_stage(first, 3) == (
+  first, second, _ = outline.place_stages(_config().schedule)
+  assert outline.describe_stage(first, 3) == (
     "stage 1 of 3: 1 layers, all trained; steps 0 to 10"
   )
-  assert plan.describe_stage(second, 3) == (
+  assert outline.describe_stage(second, 3) == (
     "stage 2 of 3: 3 layers, 2 of them and the embeddings frozen; steps 10 to"
     " 40"
   )
 
 
 def test_the_described_config_is_read_back():
-  text = plan.describe_run(_config())
+  text = outline.describe_run(_config())
   config = text[: text.index("\nstage ")]
   assert config_lib.load(config, source="printed") == _config()
 
@@ -191,13 +191,13 @@ def test_the_disk_that_a_run_needs():
   expected = 4 * (sum(sizes) + 3 * 3 * 110_106_428)
   path = ROOT / "configs" / "base_mslt.yaml"
   config = config_lib.load(path.read_text(encoding="utf-8"), source=str(path))
-  assert plan.disk_bytes(config) == expected
+  assert outline.disk_bytes(config) == expected
   carried = config_lib.load(
     path.read_text(encoding="utf-8"),
     source=str(path),
     overrides=["optimizer.state_at_growth=carried"],
   )
-  assert plan.disk_bytes(carried) == expected + 4 * 2 * sum(sizes)
+  assert outline.disk_bytes(carried) == expected + 4 * 2 * sum(sizes)
   # A model of 3 layers takes the place of the first stage, and its room.
   over_a_model = config_lib.load(
     path.read_text(encoding="utf-8"),
@@ -207,7 +207,7 @@ def test_the_disk_that_a_run_needs():
       "schedule.initial_layers=3",
     ],
   )
-  assert plan.disk_bytes(over_a_model) == expected
+  assert outline.disk_bytes(over_a_model) == expected
 
 
 def test_the_disk_that_frozen_states_need():
@@ -225,7 +225,9 @@ def test_the_disk_that_frozen_states_need():
       config,
       training=dataclasses.replace(config.training, reuse_frozen_states_gb=0.0),
     )
-    return plan.disk_bytes(config, num_examples) - plan.disk_bytes(without)
+    return outline.disk_bytes(config, num_examples) - outline.disk_bytes(
+      without
+    )
 
   # Ten thousand examples of 128 x 768 numbers.
   assert frozen_states_bytes("mslt", "mixed_bfloat16", 10_000) == 1_966_080_000
