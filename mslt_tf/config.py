@@ -537,11 +537,15 @@ def _check_start(config: Config) -> None:
 def _check_reuse(config: Config) -> None:
   """Stored states are those of a frozen part that runs as at inference."""
   limit = config.training.reuse_frozen_states_gb
-  if limit and config.model.dropout_when_frozen:
+  what = None
+  if config.model.dropout_when_frozen:
+    what = "model.dropout_when_frozen=true"
+  elif any(stage.embeddings == "words" for stage in config.schedule.stages):
+    what = "freeze_embeddings=false"
+  if limit and what:
     raise errors.InputError(
-      f"training.reuse_frozen_states_gb={limit} does not go with"
-      " model.dropout_when_frozen=true, which gives an example other states in"
-      " every pass."
+      f"training.reuse_frozen_states_gb={limit} does not go with {what}, which"
+      " gives an example other states in every pass."
     )
 
 

@@ -158,16 +158,18 @@ def stage_cost(
   trained_layers = stage.num_layers - stage.num_frozen_layers
   forward = stage.num_layers * layer + heads
   backward = (trained_layers * layer + heads) * BACKWARD_PER_FORWARD
-  if stage.freeze_embeddings:
-    # The tied output matrix takes no gradient, and nothing below the lowest
-    # trained layer wants that layer's input gradient.
+  if stage.embeddings == "frozen":
+    # The tied output matrix takes no gradient.
     backward -= head_forward_flops(shape)["mlm_logits"]
-    if trained_layers:
-      backward -= layer_forward_flops(shape)["query_key_value"]
+  if stage.embeddings != "trained" and trained_layers:
+    # Nothing below the lowest trained layer wants that layer's input gradient.
+    backward -= layer_forward_flops(shape)["query_key_value"]
   full = 1 + BACKWARD_PER_FORWARD
   full_step = full * (num_layers * layer + heads)
   trained = trained_layers * layer_parameters(shape) + head_parameters(shape)
-  if not stage.freeze_embeddings:
+  if stage.embeddings == "words":
+    trained += shape.vocab_size * shape.hidden_size
+  elif stage.embeddings == "trained":
     trained += embedding_parameters(shape)
   return StageCost(
     forward_flops=forward,

@@ -61,9 +61,11 @@ def remaining_steps(config: config_lib.Config, step: int) -> float:
 
 def describe_stage(stage: PlacedStage, num_stages: int) -> str:
   what = stage.stage
-  frozen = "all trained"
-  if what.freeze_embeddings:
-    frozen = f"{what.num_frozen_layers} of them and the embeddings frozen"
+  frozen = {
+    "trained": "all trained",
+    "frozen": f"{what.num_frozen_layers} of them and the embeddings frozen",
+    "words": f"{what.num_frozen_layers} of them frozen",
+  }[what.embeddings]
   return (
     f"stage {stage.number} of {num_stages}: {what.num_layers} layers, {frozen};"
     f" steps {stage.start:,} to {stage.end:,}"
@@ -131,7 +133,7 @@ def _stage_table(
         f"{stage.start:,}-{stage.end:,}",
         str(what.num_layers),
         str(what.num_frozen_layers),
-        "frozen" if what.freeze_embeddings else "trained",
+        what.embeddings,
         format_sources(what.source_layers),
         f"{cost.trained_parameters:,}",
         f"{cost.gradient_bytes / 1e6:.4g}",

@@ -8,6 +8,7 @@ training differ in nothing else.
 import dataclasses
 import itertools
 from collections.abc import Sequence
+from typing import Literal
 
 from mslt_tf import errors
 
@@ -31,6 +32,8 @@ class Stage:
     num_frozen_layers: The lowest layers that only run forward.
     freeze_embeddings: Whether word (and with them the tied output matrix),
       position and segment embeddings and their layer norm only run forward.
+      `False` with frozen layers trains the word embeddings alone, as the output
+      matrix: what is looked up takes no gradient.
   """
 
   num_layers: int
@@ -38,6 +41,13 @@ class Stage:
   source_layers: tuple[int | None, ...]
   num_frozen_layers: int = 0
   freeze_embeddings: bool = False
+
+  @property
+  def embeddings(self) -> Literal["trained", "frozen", "words"]:
+    """What is trained of the embeddings: all, nothing, or the word table."""
+    if self.freeze_embeddings:
+      return "frozen"
+    return "words" if self.num_frozen_layers else "trained"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,6 +153,8 @@ def mslt(
   retraining_share: float = MSLT_RETRAINING_SHARE,
   growing_shares: Sequence[float] | None = None,
   initial_layers: int | None = None,
+  new_layers: Literal["copied", "random"] = "copied",
+  freeze_embeddings: bool = True,
 ) -> Schedule:
   """Returns multi-stage layerwise training ("Progressively Stacking 2.0").
 
@@ -163,6 +175,9 @@ def mslt(
       `retraining_share` they sum to 1. `None` splits what that leaves evenly.
     initial_layers: Depth of the model that is there already: a multiple of N/k
       below N.
+    new_layers: `random` puts freshly initialised layers on top.
+    freeze_embeddings: Whether the tied word table is frozen with the layers;
+      `false` trains it as the output matrix.
   """
   if num_growing_stages < 1:
     raise errors.InputError(
@@ -201,7 +216,9 @@ def mslt(
   steps_of_stages = _split_steps(num_steps, shares)
   stages = []
   for steps in steps_of_stages[:num_growing]:
-    stages.append(_layerwise_stage(depth, added, steps))
+    stages.append(
+      _layerwise_stage(depth, added, steps, new_layers, freeze_embeddings)
+    )
     depth += added
   if retraining_share:
     stages.append(
@@ -210,16 +227,25 @@ def mslt(
   return Schedule(tuple(stages), initial_layers)
 
 
-def _layerwise_stage(before: int, added: int, num_steps: int) -> Stage:
+def _layerwise_stage(
+  before: int,
+  added: int,
+  num_steps: int,
+  new_layers: Literal["copied", "random"],
+  freeze_embeddings: bool,
+) -> Stage:
   """Returns MSLT's stage that puts `added` layers on `before` frozen ones."""
   if not before:
     return Stage(added, num_steps, (None,) * added)
+  sources: Sequence[int | None] = range(before - added, before)
+  if new_layers == "random":
+    sources = [None] * added
   return Stage(
     num_layers=before + added,
     num_steps=num_steps,
-    source_layers=(*range(before), *range(before - added, before)),
+    source_layers=(*range(before), *sources),
     num_frozen_layers=before,
-    freeze_embeddings=True,
+    freeze_embeddings=freeze_embeddings,
   )
 
 
@@ -279,10 +305,4 @@ def _check_stage(stage: Stage, number: int, num_layers_before: int | None):
     raise errors.InputError(
       f"{where}num_frozen_layers={stage.num_frozen_layers} must be between 0"
       f" and num_layers={stage.num_layers}."
-    )
-  if stage.num_frozen_layers and not stage.freeze_embeddings:
-    raise errors.InputError(
-      f"{where}freeze_embeddings=false with num_frozen_layers="
-      f"{stage.num_frozen_layers}: no gradient reaches embeddings below frozen"
-      " layers."
     )

@@ -112,6 +112,8 @@ def test_defaults_of_methods():
     "retraining_share": 0.2,
     "initial_layers": None,
     "growing_shares": None,
+    "new_layers": "copied",
+    "freeze_embeddings": True,
   }
   assert defaults(schedules.progressive_stacking) == {
     "stage_shares": (0.125, 0.175, 0.7)
@@ -617,6 +619,16 @@ def test_states_that_change_from_pass_to_pass_cannot_be_reused():
     "training.reuse_frozen_states_gb=2.0 does not go with"
     " model.dropout_when_frozen=true, which gives an example other states in"
     " every pass."
+  )
+  settings = (
+    "training.reuse_frozen_states_gb=2",
+    "schedule={method: mslt, num_steps: 100, num_growing_stages: 2,"
+    " freeze_embeddings: false}",
+  )
+  assert _error(TEXT, *settings) == (
+    "training.reuse_frozen_states_gb=2.0 does not go with"
+    " freeze_embeddings=false, which gives an example other states in every"
+    " pass."
   )
 
 

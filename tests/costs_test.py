@@ -152,6 +152,17 @@ def test_flops_of_a_stage_with_frozen_layers():
   assert cost.backward_flops == 2 * (1512 + 366) - 264 - 378
 
 
+def test_a_word_table_trained_above_frozen_layers_costs_its_gradient():
+  sizes = {"num_frozen_layers": 2, "source_layers": (0, 1, 0)}
+  frozen = schedules.Stage(3, 1, freeze_embeddings=True, **sizes)
+  words = schedules.Stage(3, 1, **sizes)
+  frozen, words = (
+    costs.stage_cost(TINY, stage, num_layers=3) for stage in (frozen, words)
+  )
+  assert words.backward_flops - frozen.backward_flops == 264
+  assert words.trained_parameters - frozen.trained_parameters == 11 * 3
+
+
 def test_mslt_trains_neither_the_table_nor_lower_layers_above_stage_1():
   cost = costs.schedule_cost(BASE, BASE_MSLT)
   layers, heads = 3 * 7_087_872, 1_214_780

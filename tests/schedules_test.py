@@ -100,6 +100,44 @@ def test_mslt_of_large_is_the_papers_table():
   )
 
 
+def test_mslt_may_put_random_layers_on_top():
+  schedule = schedules.mslt(
+    6, 100, num_growing_stages=3, new_layers="random", retraining_share=0.4
+  )
+  assert [stage.source_layers for stage in schedule.stages] == [
+    (None, None),
+    (0, 1, None, None),
+    (0, 1, 2, 3, None, None),
+    (0, 1, 2, 3, 4, 5),
+  ]
+
+
+def test_mslt_may_go_on_training_the_word_table():
+  schedule = schedules.mslt(
+    4, 100, num_growing_stages=2, freeze_embeddings=False
+  )
+  assert [
+    (stage.num_frozen_layers, stage.freeze_embeddings)
+    for stage in schedule.stages
+  ] == [(0, False), (2, False), (0, False)]
+
+
+@pytest.mark.parametrize(
+  ("num_frozen_layers", "freeze_embeddings", "expected"),
+  [
+    (0, False, "trained"),
+    (0, True, "frozen"),
+    (1, True, "frozen"),
+    (1, False, "words"),
+  ],
+)
+def test_what_of_the_embeddings_a_stage_trains(
+  num_frozen_layers, freeze_embeddings, expected
+):
+  stage = Stage(2, 5, (None, None), num_frozen_layers, freeze_embeddings)
+  assert stage.embeddings == expected
+
+
 def test_stacking_is_gongs():
   schedule = schedules.progressive_stacking(12, 400_000)
   assert schedule.stages == (
@@ -323,11 +361,6 @@ def test_a_method_names_the_argument_that_does_not_fit(build, message):
     (
       [Stage(2, 5, (None, None), -1, True)],
       "stage 1: num_frozen_layers=-1 must be between 0 and num_layers=2.",
-    ),
-    (
-      [Stage(2, 5, (None, None), 1, False)],
-      "stage 1: freeze_embeddings=false with num_frozen_layers=1: no gradient"
-      " reaches embeddings below frozen layers.",
     ),
   ],
 )

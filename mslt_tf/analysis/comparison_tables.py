@@ -268,7 +268,7 @@ def _stage_rows(
         f"{start:,} to {end:,}",
         str(stage.num_layers),
         str(stage.num_frozen_layers),
-        "frozen" if stage.freeze_embeddings else "trained",
+        stage.embeddings,
         written_numbers.loss(at_end[-1] if at_end else None),
         written_numbers.count(speed),
         written_numbers.ratio(

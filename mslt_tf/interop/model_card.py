@@ -127,7 +127,7 @@ def _stage(number: int, record: pretrained.StageRecord) -> list[str]:
     f"{stage.num_steps:,}",
     f"{stage.num_layers}",
     f"{stage.num_frozen_layers}",
-    "frozen" if stage.freeze_embeddings else "trained",
+    stage.embeddings,
     *(_number(record.results.get(name, math.nan)) for name in _METRICS),
   ]
 

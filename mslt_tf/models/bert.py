@@ -38,7 +38,9 @@ class Bert(tf.keras.Model):
 
   The frozen part is outside backpropagation: its layers are `trainable=False`,
   a `stop_gradient` stands above it and on the tied output matrix, and it runs
-  as at inference unless `dropout_when_frozen`.
+  as at inference unless `dropout_when_frozen`. With frozen layers but
+  `freeze_embeddings=False` the word table is trained, as the output matrix
+  alone, and what is looked up in it belongs to the frozen part.
   """
 
   def __init__(
@@ -82,6 +84,7 @@ class Bert(tf.keras.Model):
       max_positions=max_positions,
       num_segments=num_segments,
       dropout_rate=hidden_dropout,
+      train_words_only=num_frozen_layers > 0,
       **common,
     )
     self.encoder_layers = [
@@ -158,7 +161,8 @@ class Bert(tf.keras.Model):
   ) -> tf.Tensor:
     """Returns what the last frozen layer hands on, [B, S, D].
 
-    It is the same whenever an example is passed, unless `dropout_when_frozen`.
+    It is the same whenever an example is passed, unless `dropout_when_frozen`
+    or the word embeddings are trained.
     The arguments are those of `call`.
     """
     return self._lower_states(
@@ -177,12 +181,13 @@ class Bert(tf.keras.Model):
   ) -> list[tf.Tensor]:
     """Returns the states of the embeddings and of every frozen layer."""
     frozen_dropout = dropout if self.dropout_when_frozen else None
+    is_frozen = self.freeze_embeddings or self.num_frozen_layers > 0
     hidden = self.embeddings(
       features["input_ids"],
       features["segment_ids"],
-      frozen_dropout if self.freeze_embeddings else dropout,
+      frozen_dropout if is_frozen else dropout,
     )
-    if self.freeze_embeddings:
+    if is_frozen:
       hidden = tf.stop_gradient(hidden)
     hidden_states = [hidden]
     for layer in self.encoder_layers[: self.num_frozen_layers]:

@@ -59,6 +59,7 @@ class NamedWeights(tf.keras.layers.Layer):
     self._prefix = prefix
     self._initializer_range = initializer_range
     self._seed = seed
+    self._trains_weights = True
 
   def _matrix(self, name: str, shape: list[int]) -> tf.Variable:
     full_name = f"{self._prefix}/{name}"
@@ -79,6 +80,7 @@ class NamedWeights(tf.keras.layers.Layer):
       name=f"{self._prefix}/{name}",
       shape=shape,
       initializer=initializer,
+      trainable=self._trains_weights,
       # Norms want their weights in float32, and of a table a few rows are to
       # be cast, not the whole: each use casts for itself.
       experimental_autocast=False,
@@ -123,6 +125,7 @@ class Embeddings(NamedWeights):
     initializer_range: float,
     seed: int,
     precision: str = "float32",
+    train_words_only: bool = False,
   ):
     super().__init__(
       prefix="bert/embeddings",
@@ -134,6 +137,7 @@ class Embeddings(NamedWeights):
     self.word_embeddings = self._matrix(
       "word_embeddings", [vocab_size, hidden_size]
     )
+    self._trains_weights = not train_words_only
     self.position_embeddings = self._matrix(
       "position_embeddings", [max_positions, hidden_size]
     )

@@ -75,9 +75,9 @@ def device_memory(
     if model.precision != "float32"
     else 0,
     gradients=gradients,
-    table_gradients=0
-    if stage.freeze_embeddings
-    else 2 * _FLOAT32 * model.shape.vocab_size * model.shape.hidden_size,
+    # Of the product with the tied table, and of the words looked up in it.
+    table_gradients={"frozen": 0, "words": 1, "trained": 2}[stage.embeddings]
+    * (_FLOAT32 * model.shape.vocab_size * model.shape.hidden_size),
     slots=costs.NUM_SLOTS * _FLOAT32 * cost.trained_parameters,
     activations=examples
     // num_micro_batches

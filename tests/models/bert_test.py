@@ -425,6 +425,68 @@ def test_all_layers_can_be_frozen_and_the_heads_trained(features):
   assert _names_with_gradient(model, features) == sorted(HEADS)
 
 
+@pytest.fixture(scope="module")
+def words_trained(all_trained) -> bert.Bert:
+  """Two layers are frozen, the word table is trained as the output matrix."""
+  model = _make_model(num_frozen_layers=2, freeze_embeddings=False)
+  weights.fill(model, weights.to_arrays(all_trained))
+  return model
+
+
+def test_above_frozen_layers_the_word_table_alone_can_be_trained(
+  words_trained, features
+):
+  expected = sorted([*EMBEDDINGS[:1], *_layer(2), *HEADS])
+  assert EMBEDDINGS[0] == "bert/embeddings/word_embeddings"
+  assert _names(words_trained.trainable_variables) == expected
+  assert _names(words_trained.non_trainable_variables) == sorted(
+    EMBEDDINGS[1:] + _layer(0) + _layer(1)
+  )
+  assert _names_with_gradient(words_trained, features) == expected
+
+
+def test_such_a_word_table_has_the_output_matrix_gradient_alone(
+  words_trained, features
+):
+  table = words_trained.embeddings.word_embeddings
+  with tf.GradientTape() as tape:
+    outputs = words_trained(features)
+    tape.watch(outputs.masked_lm_logits)
+    loss = bert.pretraining_sums(outputs, features)["mlm_loss"][0]
+  actual, of_logits = tape.gradient(loss, [table, outputs.masked_lm_logits])
+  head = words_trained.masked_lm_head
+  rows = tf.gather(
+    outputs.hidden_states[-1], features["masked_lm_positions"], batch_dims=1
+  )
+  # The head's states before the product with the table, which they solve.
+  without_bias = outputs.masked_lm_logits - head.output_bias
+  states = tf.transpose(
+    tf.linalg.lstsq(
+      tf.cast(table, tf.float64),
+      tf.transpose(tf.cast(tf.reshape(without_bias, [-1, V]), tf.float64)),
+    )
+  )
+  assert states.shape == [rows.shape[0] * rows.shape[1], D]
+  expected = tf.matmul(
+    tf.cast(tf.reshape(of_logits, [-1, V]), tf.float64),
+    states,
+    transpose_a=True,
+  )
+  assert np.abs(actual).max() > 0.01
+  np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_what_is_looked_up_in_a_trained_word_table_has_no_dropout_when_frozen(
+  words_trained, features
+):
+  for first, second in zip(
+    _hidden_states(words_trained, features, seed=1)[:3],
+    _hidden_states(words_trained, features, seed=2)[:3],
+    strict=True,
+  ):
+    np.testing.assert_array_equal(first, second)
+
+
 def _names(variables) -> list[str]:
   return sorted(weights.name_of(variable) for variable in variables)
 

@@ -50,6 +50,13 @@ def test_every_term_of_a_stage_with_a_frozen_layer():
   assert memory().num_bytes == 1316 + 588 + 1176 + 30216 + 1000
 
 
+def test_a_word_table_above_frozen_layers_has_one_gradient():
+  words = memory(schedules.Stage(2, 1, (None, None), 1))
+  assert words.table_gradients == 4 * 33
+  assert words.gradients == 4 * (147 + 33)
+  assert words.slots == 8 * (147 + 33)
+
+
 def test_training_all_needs_gradients_and_slots_of_all():
   whole = memory(WHOLE)
   assert whole.gradients == 4 * 329
