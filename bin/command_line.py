@@ -21,10 +21,19 @@ from absl import logging  # noqa: E402
 
 from mslt_tf import errors  # noqa: E402
 
+# As shells report a program that SIGPIPE ended.
+_STATUS_OF_BROKEN_PIPE = 141
+
 
 def run(main: Callable[[], None]) -> None:
   """Parses flags, runs `main` and exits; wrong input is one line on stderr."""
-  app.run(lambda _: _report_errors(main), flags_parser=_parse_flags)
+  try:
+    app.run(lambda _: _report_errors(main), flags_parser=_parse_flags)
+  except BrokenPipeError:
+    # Whoever read the output, such as `head`, has seen enough. Python would
+    # complain when it flushes what is left.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(_STATUS_OF_BROKEN_PIPE)
 
 
 def read_text(flag: str, path: str) -> str:
@@ -82,6 +91,7 @@ def _report_errors(main: Callable[[], None]) -> None:
   stdlib_logging.getLogger("tensorflow").setLevel(stdlib_logging.ERROR)
   try:
     main()
+    sys.stdout.flush()
   except errors.TerminatedError as error:
     print(f"{_program()}: {error}", file=sys.stderr)
     sys.exit(error.exit_status)

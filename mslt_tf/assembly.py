@@ -1,4 +1,4 @@
-"""A config turned into objects: model, learning rate and optimizer."""
+"""A config turned into objects: data, model, learning rate and optimizer."""
 
 from collections.abc import Callable
 
@@ -6,9 +6,37 @@ import tensorflow as tf
 
 from mslt_tf import config as config_lib
 from mslt_tf import outline
+from mslt_tf.data.reading import existing_shards
+from mslt_tf.data.reading import manifest
 from mslt_tf.models import bert
 from mslt_tf.optimization import lamb
 from mslt_tf.optimization import learning_rates
+
+
+def open_data(config: config_lib.Config) -> manifest.Data:
+  """Returns what a run reads, whose sizes are those of its config.
+
+  Raises:
+    errors.InputError: they are not, or there is none.
+  """
+  if config.data.directory is None:
+    return existing_shards.open_files(
+      train_files=config.data.train_files or "",
+      heldout_files=config.data.heldout_files or "",
+      sequence_length=config.data.sequence_length,
+      max_predictions=config.data.max_predictions,
+      vocab_size=config.model.vocab_size,
+    )
+  data = manifest.open_data(config.data.directory)
+  manifest.check(
+    data,
+    vocab_size=config.model.vocab_size,
+    lower_case=config.model.lower_case,
+    sequence_length=config.data.sequence_length,
+    max_predictions=config.data.max_predictions,
+    vocab_sha256=config.data.vocab_sha256,
+  )
+  return data
 
 
 def make_model(

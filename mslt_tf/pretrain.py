@@ -14,6 +14,7 @@ from typing import Any
 import tensorflow as tf
 from absl import logging
 
+from mslt_tf import assembly
 from mslt_tf import config as config_lib
 from mslt_tf import errors
 from mslt_tf import finished_model
@@ -22,7 +23,6 @@ from mslt_tf import outline
 from mslt_tf import stage_training
 from mslt_tf import tensorboard_text
 from mslt_tf.analysis import attention_images
-from mslt_tf.data.reading import existing_shards
 from mslt_tf.data.reading import input_pipeline
 from mslt_tf.data.reading import manifest
 from mslt_tf.training import cluster as cluster_lib
@@ -101,7 +101,7 @@ def _run_stages(
   clock: metrics.Clock,
   is_asked_to_stop: tf.Variable,
 ) -> bool:
-  data = _open_data(config)
+  data = assembly.open_data(config)
   attention_images.check(config, data)
   directory = _open_workdir(config, workdir, data, cluster)
   stages = outline.place_stages(config.schedule)
@@ -199,27 +199,6 @@ def _check_reuse(
       f"training.reuse_frozen_states_gb={limit} needs a --workdir on a local"
       f" disk; {workdir} is none."
     )
-
-
-def _open_data(config: config_lib.Config) -> manifest.Data:
-  if config.data.directory is None:
-    return existing_shards.open_files(
-      train_files=config.data.train_files or "",
-      heldout_files=config.data.heldout_files or "",
-      sequence_length=config.data.sequence_length,
-      max_predictions=config.data.max_predictions,
-      vocab_size=config.model.vocab_size,
-    )
-  data = manifest.open_data(config.data.directory)
-  manifest.check(
-    data,
-    vocab_size=config.model.vocab_size,
-    lower_case=config.model.lower_case,
-    sequence_length=config.data.sequence_length,
-    max_predictions=config.data.max_predictions,
-    vocab_sha256=config.data.vocab_sha256,
-  )
-  return data
 
 
 def _open_workdir(
@@ -366,7 +345,7 @@ def _write_summary(
         "tensorflow": tf.__version__,
       },
       "machine": {
-        "processor": platform.processor() or platform.machine(),
+        "processor": _processor(),
         "cores": os.cpu_count(),
         "devices": [device.name for device in tf.config.list_logical_devices()],
         "strategy": type(cluster.strategy).__name__,
@@ -375,3 +354,15 @@ def _write_summary(
       },
     },
   )
+
+
+def _processor() -> str:
+  """Returns the processor's name, where Linux tells it."""
+  try:
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+      for line in file:
+        if line.startswith("model name"):
+          return line.partition(":")[2].strip()
+  except OSError:
+    pass
+  return platform.processor() or platform.machine()

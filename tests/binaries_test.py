@@ -42,6 +42,27 @@ def run(binary, *arguments):
   )
 
 
+def test_a_reader_that_stops_reading_is_no_error():
+  reading, writing = os.pipe()
+  os.close(reading)
+  finished = subprocess.run(
+    [
+      sys.executable,
+      str(ROOT / "bin/plan.py"),
+      f"--config={ROOT}/configs/base_mslt.yaml",
+      f"--cluster={ROOT}/configs/clusters/v100_32.yaml",
+    ],
+    stdout=writing,
+    stderr=subprocess.PIPE,
+    env=ENVIRONMENT,
+    check=False,
+  )
+  os.close(writing)
+  assert finished.stderr == b""
+  # As a shell reports a program that SIGPIPE ended.
+  assert finished.returncode == 128 + 13
+
+
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory, text_file, vocab_file):
   """A folder with config.yaml, a data set in data/ and runs in runs/."""

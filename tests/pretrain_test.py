@@ -169,6 +169,21 @@ def test_growth_copies_and_freezing_holds_across_stages(finished):
     assert not np.array_equal(second[name], third[name]), name
 
 
+def test_the_word_table_may_go_on_above_frozen_layers(make_config, tmp_path):
+  schedule = (
+    "schedule={method: mslt, num_steps: 6, num_growing_stages: 2,"
+    " freeze_embeddings: false, new_layers: random}"
+  )
+  assert pretrain.run(make_config(schedule), str(tmp_path))
+  before, after = stage_arrays(str(tmp_path), 1), stage_arrays(str(tmp_path), 2)
+  changed = {
+    name for name in before if not np.array_equal(before[name], after[name])
+  }
+  assert EMBEDDINGS in changed
+  assert not any("layer_0" in name for name in changed)
+  assert not any("/embeddings/" in name for name in changed - {EMBEDDINGS})
+
+
 def test_a_finished_run_is_left_alone(finished, make_config):
   before = os.stat(os.path.join(finished, "stage_3", "weights.index"))
   assert pretrain.run(make_config(), finished)
@@ -317,6 +332,24 @@ def test_a_finished_run_continues_with_extra_steps(
   assert pretrain.run(make_config("schedule.extra_steps=[3, 1]"), workdir)
   summary = run_directory.RunDirectory(workdir).read_json("summary.json")
   assert summary["step"] == 14
+
+
+def test_a_border_where_nothing_grows_and_all_is_carried_changes_nothing(
+  make_config, tmp_path
+):
+  """The reproduction's baseline keeps its weights at one, half-way."""
+  whole, divided = str(tmp_path / "whole"), str(tmp_path / "divided")
+  pretrain.run(make_config("schedule={method: baseline, num_steps: 7}"), whole)
+  pretrain.run(
+    make_config(
+      "schedule={method: baseline, num_steps: 4, extra_steps: 3}",
+      "optimizer.state_at_growth=carried",
+    ),
+    divided,
+  )
+  expected, actual = stage_arrays(whole, 1), stage_arrays(divided, 2)
+  # What is carried stands beside the weights.
+  assert_same_arrays(expected, {name: actual[name] for name in expected})
 
 
 def test_an_unfinished_run_takes_no_extra_steps(make_config, tmp_path):

@@ -10,13 +10,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
+from mslt_tf import assembly
 from mslt_tf import config as config_lib
 from mslt_tf import errors
 from mslt_tf import finished_model
 from mslt_tf.analysis import attention
 from mslt_tf.data.examples import features as features_lib
 from mslt_tf.data.examples import vocabulary as vocabulary_lib
-from mslt_tf.data.reading import existing_shards
 from mslt_tf.data.reading import input_pipeline
 from mslt_tf.data.reading import manifest
 from mslt_tf.glue import examples as examples_lib
@@ -166,21 +166,13 @@ def _open_data(
   model: pretrained.PretrainedBert, config: config_lib.Config
 ) -> manifest.Data:
   try:
-    if config.data.directory is not None:
-      data = manifest.open_data(config.data.directory)
-      manifest.check(
-        data,
-        vocab_size=model.architecture.vocab_size,
-        lower_case=model.lower_case,
-        vocab_sha256=model.vocabulary.sha256,
+    return assembly.open_data(
+      dataclasses.replace(
+        config,
+        data=dataclasses.replace(
+          config.data, vocab_sha256=model.vocabulary.sha256
+        ),
       )
-      return data
-    return existing_shards.open_files(
-      train_files=config.data.train_files or "",
-      heldout_files=config.data.heldout_files or "",
-      sequence_length=config.data.sequence_length,
-      max_predictions=config.data.max_predictions,
-      vocab_size=config.model.vocab_size,
     )
   except errors.InputError as error:
     raise errors.InputError(

