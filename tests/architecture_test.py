@@ -27,7 +27,7 @@ _TOP = {
   "pretrain", "finetune", "benchmark", "finished_model", "initial_weights",
   "tensorboard_text",
 }  # fmt: skip
-_BESIDE = {"interop", "analysis", "planning"}
+_BESIDE = {"interop", "analysis", "planning", "reproduction"}
 MAY_IMPORT = {
   "errors": set(),
   "schedules": {"errors"},
@@ -44,7 +44,14 @@ MAY_IMPORT = {
   "optimization": {*_PURE, "optimization"},
   "training": {"errors", "training"},
   "interop": {*_PURE, *_MIDDLE, "interop"},
-  "analysis": {*_PURE, *_MIDDLE, "config", "finished_model", "analysis"},
+  "analysis": {
+    *_PURE,
+    *_MIDDLE,
+    "config",
+    "assembly",
+    "finished_model",
+    "analysis",
+  },
   "config": {"errors", "schedules", "strict_yaml"},
   "strict_yaml": {"errors"},
   "outline": {*_PURE, "config"},
@@ -65,6 +72,7 @@ MAY_IMPORT = {
   "finetune": {*_PURE, *_MIDDLE, *_TOP},
   "benchmark": {*_PURE, *_MIDDLE, *_TOP},
   "planning": {*_PURE, "config", "outline", "planning"},
+  "reproduction": {"errors", "glue", "analysis", "reproduction"},
   "bin": {*_PURE, *_MIDDLE, *_TOP, *_BESIDE, "bin"},
 }
 
@@ -94,6 +102,8 @@ WITHOUT_TENSORFLOW = {
   "mslt_tf/growth",
   "mslt_tf/outline",
   "mslt_tf/planning/planner",
+  "mslt_tf/reproduction/jobs",
+  "mslt_tf/reproduction/result_tables",
   "mslt_tf/schedules",
   "mslt_tf/strict_yaml",
 }

@@ -1,0 +1,69 @@
+"""Repeats the paper's comparison at a size that two cores train in hours.
+
+Examples, in the project's folder; bin/reproduce makes the environment first:
+
+  bin/reproduce                          all of it, in order
+  bin/reproduce --only=mslt_0,baseline_0
+  bin/reproduce --check                  a shortened part, against the records
+
+Run again after an interruption, it goes on. docs/results.md shows what came
+out. The text comes from pip packages; GLUE's official files, given by
+--glue_dir, are fine-tuned on too.
+"""
+
+import os
+import sys
+
+import command_line
+from absl import flags
+
+_WORKDIR = flags.DEFINE_string(
+  "workdir", "reproduction", "Where data, runs and logs go."
+)
+_RECORDS = flags.DEFINE_string(
+  "records",
+  "",
+  "Where the small files of finished runs are kept; by default records/ in the"
+  " workdir. --check compares with docs/results unless given.",
+)
+_PAGE = flags.DEFINE_string(
+  "page", "", "A page, such as docs/results.md, whose tables are replaced."
+)
+_GLUE_DIR = flags.DEFINE_string(
+  "glue_dir", "", "GLUE as its download unpacks it: CoLA, MRPC, STS-B and RTE."
+)
+_ONLY = flags.DEFINE_list("only", [], "Of the pre-training runs, only these.")
+_LIST = flags.DEFINE_bool("list", False, "Print the commands; run none.")
+_CHECK = flags.DEFINE_bool(
+  "check", False, "Repeat the beginnings of two runs and compare their losses."
+)
+_MAX_HOURS = flags.DEFINE_float(
+  "max_hours", None, "Stop after so long; run again, it goes on.", lower_bound=0
+)
+_RECORDED = "docs/results"
+
+
+def main():
+  # TensorFlow takes seconds to import; wrong flags are told before.
+  from mslt_tf.reproduction import reproduce
+
+  reproduction = reproduce.Reproduction(
+    _WORKDIR.value, glue_dir=_GLUE_DIR.value, only=_ONLY.value
+  )
+  if _LIST.value:
+    print(reproduction.describe())
+  elif _CHECK.value:
+    text, is_repeated = reproduction.check(_RECORDS.value or _RECORDED)
+    print(text)
+    if not is_repeated:
+      sys.exit(1)
+  else:
+    records = _RECORDS.value or os.path.join(_WORKDIR.value, "records")
+    text = reproduction.run(
+      records, page=_PAGE.value, max_hours=_MAX_HOURS.value
+    )
+    print(text)
+
+
+if __name__ == "__main__":
+  command_line.run(main)

@@ -1,0 +1,317 @@
+"""The reproduction's records as tables. Pure.
+
+A cell over several seeds is their mean, with the lowest and the highest behind.
+"""
+
+import dataclasses
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from mslt_tf.analysis import comparison
+from mslt_tf.analysis import recorded_run
+from mslt_tf.analysis import written_numbers
+from mslt_tf.glue import results as results_lib
+from mslt_tf.glue import tables
+from mslt_tf.reproduction import experiments
+from mslt_tf.reproduction import jobs
+
+_NO_EFFECT = "no effect"
+
+
+@dataclasses.dataclass(frozen=True)
+class Records:
+  """What is there so far.
+
+  Attributes:
+    runs: By name.
+    fine_tuning: Results of checkpoints, which are called like runs.
+    attention: Content of attention.json by run.
+    benchmark: Content of benchmark.json by experiment.
+    data: The data set's manifest.
+  """
+
+  runs: Mapping[str, recorded_run.RecordedRun]
+  fine_tuning: Sequence[results_lib.Summary] = ()
+  attention: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  benchmark: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  data: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+  def finished(
+    self, experiment: experiments.Experiment
+  ) -> list[recorded_run.RecordedRun]:
+    """Returns its finished runs, in the order of the seeds."""
+    found = [
+      self.runs.get(experiments.Run(experiment, seed).name)
+      for seed in experiment.seeds
+    ]
+    return [run for run in found if run is not None and run.is_finished]
+
+  @property
+  def unigram_loss(self) -> float | None:
+    known = [run.unigram_mlm_loss for run in self.runs.values()]
+    return next((each for each in known if each), None)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Row:
+  """A line of a main table: where, along some runs, it is read off."""
+
+  title: str
+  experiment: experiments.Experiment
+  checkpoint: str  # What fine-tuning calls it, before the seed.
+  step: int
+
+
+def all_tables(records: Records) -> dict[str, tables.Table]:
+  """Returns the tables by the name that the page calls them."""
+  equal_steps = [
+    _Row(each.title, each, each.name, experiments.NUM_STEPS)
+    for each in (experiments.BASELINE, experiments.STACKING, experiments.MSLT)
+  ]
+  steps = experiments.EQUAL_TIME_STEPS
+  equal_time = [
+    equal_steps[-1],
+    _Row(
+      experiments.SHORT_BASELINE.title,
+      experiments.SHORT_BASELINE,
+      experiments.SHORT_BASELINE.name,
+      steps,
+    ),
+    _Row(
+      "baseline, cut from the long curve",
+      experiments.BASELINE,
+      jobs.CUT_NAME,
+      steps,
+    ),
+  ]
+  return {
+    "equal_steps": _main(
+      records, equal_steps, "Equal steps, as in the paper's Table 2"
+    ),
+    "equal_time": _main(
+      records, equal_time, "Equal time, as in the paper's Table 3"
+    ),
+    "ablations": _ablations(records),
+    "attention": _attention(records),
+    "runs": _every_run(records),
+  }
+
+
+def spread(values: Sequence[float], format_one: Callable[[float], str]) -> str:
+  """Returns a mean, with the lowest and the highest where there are several."""
+  if not values:
+    return "-"
+  mean = format_one(statistics.fmean(values))
+  if len(values) == 1:
+    return f"{mean} (one seed)"
+  return f"{mean} ({format_one(min(values))} to {format_one(max(values))})"
+
+
+def judge(loss: float, seeds: Sequence[float]) -> str:
+  """Tells what a change did to a loss whose seeds had these.
+
+  Inside their range it is no effect.
+  """
+  if min(seeds) <= loss <= max(seeds):
+    return _NO_EFFECT
+  return "worse" if loss > max(seeds) else "better"
+
+
+def _main(records: Records, rows: Sequence[_Row], title: str) -> tables.Table:
+  by_checkpoint: dict[tuple[str, int], dict[str, float]] = {}
+  titles = {}
+  for summary in records.fine_tuning:
+    name, _, seed = summary.checkpoint.rpartition("_")
+    scores = by_checkpoint.setdefault((name, int(seed)), {})
+    scores[summary.task.name] = summary.score
+    titles[summary.task.name] = summary.task.title
+  cells = []
+  for row in rows:
+    runs = records.finished(row.experiment)
+    cells.append(
+      (
+        row.title,
+        written_numbers.count(row.step),
+        *(
+          spread(_values(runs, key, row.step), format_one)
+          for key, format_one in (
+            ("mlm_loss", written_numbers.loss),
+            ("mlm_accuracy", written_numbers.percent),
+            ("nsp_accuracy", written_numbers.percent),
+            ("train_seconds", written_numbers.duration),
+          )
+        ),
+        _speedup(records, row),
+        *(
+          spread(
+            [
+              by_checkpoint[row.checkpoint, seed][task]
+              for seed in row.experiment.seeds
+              if task in by_checkpoint.get((row.checkpoint, seed), {})
+            ],
+            lambda score: f"{100 * score:.1f}",
+          )
+          for task in titles
+        ),
+      )
+    )
+  return tables.Table(
+    title,
+    (
+      "",
+      "steps",
+      "held-out MLM loss",
+      "MLM accuracy",
+      "NSP accuracy",
+      "training time",
+      "speedup",
+      *titles.values(),
+    ),
+    tuple(cells),
+    (
+      _unigram(records),
+      "Speedup of a training step, the mean over the run, against the"
+      " baseline's, by bin/benchmark.py in one process after another; in"
+      " brackets by FLOPs. Training time is without tracing, evaluation and"
+      " saving, on machines that differed from run to run.",
+    ),
+  )
+
+
+def _values(
+  runs: Sequence[recorded_run.RecordedRun], key: str, step: int
+) -> list[float]:
+  found = [comparison.value_at(run, key, step, along="step") for run in runs]
+  return [value for value in found if value is not None]
+
+
+def _speedup(records: Records, row: _Row) -> str:
+  measured = records.benchmark.get(row.experiment.name, {}).get(
+    "schedule_speedup"
+  )
+  predicted = _predicted(records.finished(row.experiment))
+  if row.experiment in (experiments.BASELINE, experiments.SHORT_BASELINE):
+    return predicted  # It is what the others are measured against.
+  return f"{written_numbers.ratio(measured)} ({predicted})"
+
+
+def _ablations(records: Records) -> tables.Table:
+  mslt = _values(
+    records.finished(experiments.MSLT), "mlm_loss", experiments.NUM_STEPS
+  )
+  rows = []
+  question = ""
+  for each in experiments.ABLATIONS:
+    if each.question != question:
+      question = each.question
+      rows.append(
+        (
+          question,
+          f"{experiments.DEFAULTS[question]} (default)",
+          spread(mslt, written_numbers.loss),
+          "",
+          "",
+          _predicted(records.finished(experiments.MSLT)),
+          "",
+        )
+      )
+    runs = records.finished(each)
+    losses = _values(runs, "mlm_loss", experiments.NUM_STEPS)
+    if not losses or not mslt:
+      continue
+    rows.append(
+      (
+        "",
+        each.title,
+        spread(losses, written_numbers.loss),
+        f"{statistics.fmean(losses) - statistics.fmean(mslt):+.3f}",
+        judge(statistics.fmean(losses), mslt),
+        _predicted(runs),
+        f"bin/reproduce --only={each.name}_{each.seeds[0]}",
+      )
+    )
+  return tables.Table(
+    "Ablations",
+    (
+      "question",
+      "answer",
+      "held-out MLM loss",
+      "against MSLT",
+      "",
+      "speedup by FLOPs",
+      "command",
+    ),
+    tuple(rows),
+    (
+      _unigram(records),
+      f"{_NO_EFFECT}: inside the range of MSLT's seeds.",
+    ),
+  )
+
+
+def _predicted(runs: Sequence[recorded_run.RecordedRun]) -> str:
+  cost = runs[0].cost if runs else None
+  return "-" if cost is None else written_numbers.ratio(cost.speedup)
+
+
+def _attention(records: Records) -> tables.Table:
+  """Returns Jensen-Shannon divergences in bits, means over heads, by layer."""
+  columns = {}
+  for name, content in records.attention.items():
+    last = content["comparisons"][-1]
+    stages = f"stage {last['before']} and {last['after']}"
+    for kind, what in (
+      ("same_layer", "the same layer in"),
+      ("grown", "a layer and what began as its copy, in"),
+    ):
+      columns[f"{name}: {what} {stages}"] = {
+        each["layer"]: statistics.fmean(each["heads"]) for each in last[kind]
+      }
+    columns[f"{name}: two heads of a layer, mean"] = {
+      "all": last["other_heads"]
+    }
+  columns = {title: column for title, column in columns.items() if column}
+  layers = sorted(
+    {each for column in columns.values() for each in column if each != "all"}
+  )
+  return tables.Table(
+    "Divergence of attention, in bits",
+    ("layer", *columns),
+    tuple(
+      (
+        str(layer),
+        *(
+          "" if layer not in column else f"{column[layer]:.3f}"
+          for column in columns.values()
+        ),
+      )
+      for layer in [*layers, "all"]
+    ),
+  )
+
+
+def _every_run(records: Records) -> tables.Table:
+  rows = [
+    (
+      name,
+      written_numbers.loss(run.evaluations[-1]["mlm_loss"]),
+      written_numbers.duration(run.wall_seconds),
+      written_numbers.duration(run.train_seconds),
+      written_numbers.plain(run.machine.get("processor")),
+      f"bin/reproduce --only={name}",
+    )
+    for name, run in records.runs.items()
+    if run.is_finished and run.evaluations
+  ]
+  return tables.Table(
+    "Every run",
+    ("run", "held-out MLM loss", "wall time", "training", "machine", "command"),
+    tuple(rows),
+    (_unigram(records),),
+  )
+
+
+def _unigram(records: Records) -> str:
+  loss = written_numbers.loss(records.unigram_loss)
+  return f"Token frequencies alone give a held-out MLM loss of {loss}."

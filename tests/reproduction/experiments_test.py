@@ -1,0 +1,114 @@
+"""What the reproduction trains, read as bin/pretrain.py reads it."""
+
+import pathlib
+
+import pytest
+
+from mslt_tf import config as config_lib
+from mslt_tf import errors
+from mslt_tf.reproduction import experiments
+
+CONFIG = pathlib.Path(__file__).parents[2] / "configs/reproduction.yaml"
+
+
+def load(run):
+  return config_lib.load(
+    CONFIG.read_text(), source="reproduction.yaml", overrides=run.settings
+  )
+
+
+def test_the_main_comparison_has_each_method_with_three_seeds():
+  assert [run.name for run in experiments.main_runs()] == [
+    "baseline_0",
+    "stacking_0",
+    "mslt_0",
+    "baseline_short_0",
+    "baseline_1",
+    "stacking_1",
+    "mslt_1",
+    "baseline_short_1",
+    "baseline_2",
+    "stacking_2",
+    "mslt_2",
+    "baseline_short_2",
+  ]
+
+
+def test_every_question_is_answered():
+  assert [(each.question, each.title) for each in experiments.ABLATIONS] == [
+    ("share of retraining", "0 %"),
+    ("share of retraining", "10 %"),
+    ("share of retraining", "40 %"),
+    ("growing stages", "k = 2"),
+    ("growing stages", "k = 3"),
+    ("growing stages", "k = 6"),
+    ("new layers", "random"),
+    ("word embeddings in stages 2 to k", "trained, as the output matrix"),
+    ("learning rate", "a warmup and decay in every stage"),
+    ("optimizer's state at growth", "carried"),
+    ("dropout in the frozen part", "on"),
+  ]
+  assert set(experiments.DEFAULTS) == {
+    each.question for each in experiments.ABLATIONS
+  }
+
+
+def test_all_runs_but_the_short_ones_have_as_many_steps_and_layers():
+  for run in [*experiments.main_runs(), *experiments.other_runs()]:
+    config = load(run)
+    is_short = run.experiment is experiments.SHORT_BASELINE
+    expected = (
+      experiments.EQUAL_TIME_STEPS if is_short else experiments.NUM_STEPS
+    )
+    assert config.schedule.num_steps == expected, run.name
+    assert config.schedule.stages[-1].num_layers == 12, run.name
+    assert config.training.seed == run.seed
+
+
+def test_the_baseline_keeps_its_weights_at_equal_time():
+  config = load(experiments.Run(experiments.BASELINE, 0))
+  ends = config.schedule.stage_ends
+  assert ends[experiments.CUT_STAGE - 1] == experiments.EQUAL_TIME_STEPS
+  assert all(
+    stage.num_frozen_layers == 0 and stage.num_layers == 12
+    for stage in config.schedule.stages
+  )
+
+
+def test_an_ablation_differs_from_mslt_in_what_it_asks():
+  configs = {
+    each.name: load(experiments.Run(each, 0)) for each in experiments.ABLATIONS
+  }
+  mslt = load(experiments.Run(experiments.MSLT, 0))
+  stages = mslt.schedule.stages
+  assert [stage.num_layers for stage in stages] == [3, 6, 9, 12, 12]
+  shares = {
+    name: configs[name].schedule.stages[-1].num_steps / 3000
+    for name in ("retraining_10", "retraining_40")
+  }
+  assert shares == {"retraining_10": 0.1, "retraining_40": 0.4}
+  assert configs["no_retraining"].schedule.stages[-1].num_frozen_layers == 9
+  assert [
+    [stage.num_layers for stage in configs[name].schedule.stages]
+    for name in ("two_stages", "three_stages", "six_stages")
+  ] == [[6, 12, 12], [4, 8, 12, 12], [2, 4, 6, 8, 10, 12, 12]]
+  assert configs["random_layers"].schedule.stages[1].source_layers == (
+    *(0, 1, 2),
+    *(None, None, None),
+  )
+  assert configs["words_trained"].schedule.stages[1].embeddings == "words"
+  assert configs["stage_curve"].optimizer.curve == "stage"
+  assert configs["carried_state"].optimizer.state_at_growth == "carried"
+  assert configs["dropout_when_frozen"].model.dropout_when_frozen
+
+
+def test_runs_come_by_name():
+  runs = experiments.get_runs(["six_stages_0", "mslt_1"])
+  assert [run.name for run in runs] == ["mslt_1", "six_stages_0"]
+
+
+def test_a_run_that_does_not_exist_is_named():
+  with pytest.raises(
+    errors.InputError, match=r"^--only=mslt_9 is none of the runs baseline_0, "
+  ):
+    experiments.get_runs(["mslt_9"])

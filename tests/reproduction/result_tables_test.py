@@ -1,0 +1,228 @@
+"""Tables from records whose means and ranges are known."""
+
+import dataclasses
+
+import pytest
+
+from mslt_tf import costs
+from mslt_tf import schedules
+from mslt_tf.analysis import recorded_run
+from mslt_tf.glue import results
+from mslt_tf.glue import tasks
+from mslt_tf.reproduction import experiments
+from mslt_tf.reproduction import result_tables
+
+SHAPE = costs.Shape(
+  vocab_size=50,
+  hidden_size=4,
+  intermediate_size=8,
+  max_positions=16,
+  num_segments=2,
+  sequence_length=16,
+  max_predictions=2,
+)
+STEPS = experiments.NUM_STEPS
+
+
+def make_run(name, loss, *, schedule=None, is_finished=True, step=STEPS):
+  evaluation = {
+    "stage": 1,
+    "step": step,
+    "mlm_loss": loss,
+    "mlm_accuracy": 0.25,
+    "nsp_accuracy": 0.75,
+    "wall_seconds": 120.0,
+    "train_seconds": 90.0,
+  }
+  return recorded_run.RecordedRun(
+    name,
+    evaluations=(evaluation,),
+    step=step,
+    wall_seconds=120.0,
+    train_seconds=90.0,
+    is_finished=is_finished,
+    batch_size=2,
+    shape=SHAPE,
+    schedule=schedule or schedules.baseline(4, STEPS),
+    unigram_mlm_loss=6.5,
+    machine={"processor": "abacus"},
+  )
+
+
+def make_records(**losses):
+  runs = {name: make_run(name, loss) for name, loss in losses.items()}
+  return result_tables.Records(runs=runs)
+
+
+@pytest.mark.parametrize(
+  ("values", "expected"),
+  [
+    ([], "-"),
+    ([5.0], "5.00 (one seed)"),
+    ([5.0, 7.0, 6.0], "6.00 (5.00 to 7.00)"),
+  ],
+)
+def test_a_cell_is_a_mean_with_its_range(values, expected):
+  assert result_tables.spread(values, lambda x: f"{x:.2f}") == expected
+
+
+@pytest.mark.parametrize(
+  ("loss", "expected"),
+  [
+    (4.9, "better"),
+    (5.0, "no effect"),
+    (5.1, "no effect"),
+    (5.2, "no effect"),
+    (5.3, "worse"),
+  ],
+)
+def test_inside_the_range_of_the_seeds_is_no_effect(loss, expected):
+  assert result_tables.judge(loss, [5.2, 5.0, 5.1]) == expected
+
+
+def test_equal_steps_are_means_over_the_seeds_that_are_finished():
+  records = make_records(baseline_0=5.0, baseline_1=5.5, mslt_0=5.75)
+  records = dataclasses.replace(
+    records,
+    runs={
+      **records.runs,
+      "baseline_2": make_run("baseline_2", 9.0, is_finished=False),
+    },
+    benchmark={"mslt": {"schedule_speedup": 1.9}},
+  )
+  table = result_tables.all_tables(records)["equal_steps"]
+  assert table.rows[0] == (
+    "baseline",
+    "3,000",
+    "5.250 (5.000 to 5.500)",
+    "25.0% (25.0% to 25.0%)",
+    "75.0% (75.0% to 75.0%)",
+    "1:30 (1:30 to 1:30)",
+    "1.00",
+  )
+  assert table.rows[1][2] == "-"  # No run of stacking.
+  assert table.rows[2][2] == "5.750 (one seed)"
+  assert table.rows[2][-1] == "1.90 (1.00)"
+  assert "loss of 6.500" in table.notes[0]
+
+
+def test_equal_time_reads_the_cut_baseline_off_the_long_curve():
+  steps = experiments.EQUAL_TIME_STEPS
+  early = make_run("baseline_0", 6.0, step=steps).evaluations
+  late = make_run("baseline_0", 5.0)
+  cut = dataclasses.replace(late, evaluations=(*early, *late.evaluations))
+  short = make_run("baseline_short_0", 5.5, step=steps)
+  records = result_tables.Records(
+    runs={"baseline_0": cut, "baseline_short_0": short}
+  )
+  rows = result_tables.all_tables(records)["equal_time"].rows
+  assert [row[:3] for row in rows] == [
+    ("MSLT, k = 4", "3,000", "-"),
+    (
+      "baseline, rate decayed over MSLT's time",
+      f"{steps:,}",
+      "5.500 (one seed)",
+    ),
+    ("baseline, cut from the long curve", f"{steps:,}", "6.000 (one seed)"),
+  ]
+
+
+def test_fine_tuning_stands_in_the_row_of_what_was_fine_tuned():
+  def summary(checkpoint, score):
+    rate = results.RateSummary(3e-4, {1: score})
+    return results.Summary(
+      task=tasks.REVIEWS,
+      checkpoint=checkpoint,
+      rates=(rate,),
+      best=rate,
+      metrics={},
+      num_expected=1,
+      constant_score=0.5,
+      threshold=0.54,
+      results=(),
+    )
+
+  records = dataclasses.replace(
+    make_records(baseline_0=5.0, baseline_1=5.0, mslt_0=5.0),
+    fine_tuning=[
+      summary("baseline_0", 0.7),
+      summary("baseline_1", 0.8),
+      summary("mslt_0", 0.6),
+      summary("baseline_cut_0", 0.55),
+    ],
+  )
+  shown = result_tables.all_tables(records)
+  assert shown["equal_steps"].header[-1] == tasks.REVIEWS.title
+  assert [row[-1] for row in shown["equal_steps"].rows] == [
+    "75.0 (70.0 to 80.0)",
+    "-",
+    "60.0 (one seed)",
+  ]
+  assert [row[-1] for row in shown["equal_time"].rows] == [
+    "60.0 (one seed)",
+    "-",
+    "55.0 (one seed)",
+  ]
+
+
+def test_ablations_are_judged_by_the_range_of_mslts_seeds():
+  records = make_records(
+    mslt_0=5.0, mslt_1=5.25, mslt_2=5.5, six_stages_0=5.75, no_retraining_0=5.25
+  )
+  rows = {
+    (row[0], row[1]): row[2:5]
+    for row in result_tables.all_tables(records)["ablations"].rows
+  }
+  assert rows["share of retraining", "20 % (default)"] == (
+    "5.250 (5.000 to 5.500)",
+    "",
+    "",
+  )
+  assert rows["", "0 %"] == ("5.250 (one seed)", "+0.000", "no effect")
+  assert rows["", "k = 6"] == ("5.750 (one seed)", "+0.500", "worse")
+  assert ("", "k = 2") not in rows  # Not run yet.
+
+
+def test_attention_shows_means_over_heads_by_layer():
+  content = {
+    "comparisons": [
+      {"before": 1, "after": 2, "same_layer": [], "grown": []},
+      {
+        "before": 2,
+        "after": 3,
+        "same_layer": [
+          {"layer": 0, "heads": [0.1, 0.3]},
+          {"layer": 1, "heads": [0.5, 0.5]},
+        ],
+        "grown": [{"layer": 1, "copy_of": 0, "heads": [0.25, 0.75]}],
+        "other_heads": 0.6,
+      },
+    ]
+  }
+  records = result_tables.Records(runs={}, attention={"mslt_0": content})
+  table = result_tables.all_tables(records)["attention"]
+  assert table.header == (
+    "layer",
+    "mslt_0: the same layer in stage 2 and 3",
+    "mslt_0: a layer and what began as its copy, in stage 2 and 3",
+    "mslt_0: two heads of a layer, mean",
+  )
+  assert table.rows == (
+    ("0", "0.200", "", ""),
+    ("1", "0.500", "0.500", ""),
+    ("all", "", "", "0.600"),
+  )
+
+
+def test_every_run_has_its_time_machine_and_command():
+  table = result_tables.all_tables(make_records(mslt_1=5.125))["runs"]
+  assert table.rows == (
+    (
+      "mslt_1",
+      "5.125",
+      "2:00",
+      "1:30",
+      "abacus",
+      "bin/reproduce --only=mslt_1",
+    ),
+  )
