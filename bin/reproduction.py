@@ -1,6 +1,6 @@
 """Repeats the paper's comparison at a size that two cores train in hours.
 
-Examples, in the project's folder; bin/reproduce makes the environment first:
+Examples; bin/reproduce makes the environment, then runs this:
 
   bin/reproduce                          all of it, in order
   bin/reproduce --only=mslt_0,baseline_0
@@ -17,17 +17,21 @@ import sys
 import command_line
 from absl import flags
 
+_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
 _WORKDIR = flags.DEFINE_string(
-  "workdir", "reproduction", "Where data, runs and logs go."
+  "workdir",
+  os.path.join(_ROOT, "reproduction"),
+  "Where data, runs and logs go.",
 )
 _RECORDS = flags.DEFINE_string(
   "records",
   "",
-  "Where the small files of finished runs are kept; by default records/ in the"
-  " workdir. --check compares with docs/results unless given.",
+  "Where the small files of finished runs are kept, by default records/ in the"
+  " workdir; for --check what to compare with, by default docs/results.",
 )
 _PAGE = flags.DEFINE_string(
-  "page", "", "A page, such as docs/results.md, whose tables are replaced."
+  "page", "", "A page such as docs/results.md whose tables are replaced."
 )
 _GLUE_DIR = flags.DEFINE_string(
   "glue_dir", "", "GLUE as its download unpacks it: CoLA, MRPC, STS-B and RTE."
@@ -40,29 +44,42 @@ _CHECK = flags.DEFINE_bool(
 _MAX_HOURS = flags.DEFINE_float(
   "max_hours", None, "Stop after so long; run again, it goes on.", lower_bound=0
 )
-_RECORDED = "docs/results"
 
 
 def main():
+  workdir = _in_project(_WORKDIR.value)
+  if _CHECK.value:
+    records = _RECORDS.value or os.path.join(_ROOT, "docs/results")
+  else:
+    records = _RECORDS.value or os.path.join(_WORKDIR.value, "records")
+  records, page, glue_dir = map(
+    _in_project, (records, _PAGE.value, _GLUE_DIR.value)
+  )
+  # Commands and what they record name files as they are called here.
+  os.chdir(_ROOT)
   # TensorFlow takes seconds to import; wrong flags are told before.
   from mslt_tf.reproduction import reproduce
 
   reproduction = reproduce.Reproduction(
-    _WORKDIR.value, glue_dir=_GLUE_DIR.value, only=_ONLY.value
+    workdir, glue_dir=glue_dir, only=_ONLY.value
   )
   if _LIST.value:
     print(reproduction.describe())
   elif _CHECK.value:
-    text, is_repeated = reproduction.check(_RECORDS.value or _RECORDED)
+    text, is_repeated = reproduction.check(records)
     print(text)
     if not is_repeated:
       sys.exit(1)
   else:
-    records = _RECORDS.value or os.path.join(_WORKDIR.value, "records")
-    text = reproduction.run(
-      records, page=_PAGE.value, max_hours=_MAX_HOURS.value
-    )
-    print(text)
+    print(reproduction.run(records, page=page, max_hours=_MAX_HOURS.value))
+
+
+def _in_project(path: str) -> str:
+  """Returns a path as it is called in the project's folder."""
+  path = path and os.path.abspath(path)
+  if path.startswith(os.path.join(_ROOT, "")):
+    return os.path.relpath(path, _ROOT)
+  return path
 
 
 if __name__ == "__main__":

@@ -115,7 +115,6 @@ def _repeat(
   with open(log_path, "a", encoding="utf-8") as log:
     process = subprocess.Popen(
       queue.command_line(job),
-      cwd=queue.ROOT,
       stdin=subprocess.DEVNULL,
       stdout=log,
       stderr=subprocess.STDOUT,

@@ -26,7 +26,7 @@ _FINE_TUNING_CONFIG = "configs/reproduction_finetuning.yaml"
 # A run and what its cut is called, where fine-tuning takes both.
 CUT_NAME = "baseline_cut"
 # Whose attention is measured; Figure 3 is of stacking from 6 to 12 layers.
-_ATTENTION_OF = ("mslt_0", "stacking_6_12_0")
+_ATTENTION_OF = ("mslt_0", "stacking_0", "stacking_6_12_0")
 # What is timed: a schedule against the baseline with as many steps.
 _BENCHMARKS = (experiments.MSLT, experiments.STACKING)
 

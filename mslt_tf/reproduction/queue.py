@@ -11,10 +11,6 @@ from absl import logging
 from mslt_tf import errors
 from mslt_tf.reproduction import jobs as jobs_lib
 
-ROOT = os.path.dirname(
-  os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-)
-
 
 def run(
   jobs: Sequence[jobs_lib.Job],
@@ -62,7 +58,7 @@ def run(
 
 
 def command_line(job: jobs_lib.Job) -> list[str]:
-  """Returns what starts a job, in the project's folder."""
+  """Returns what starts a job; the current folder is the project's."""
   return [sys.executable, os.path.join("bin", job.command[0]), *job.command[1:]]
 
 
@@ -71,7 +67,6 @@ def _run(job: jobs_lib.Job, log_path: str, seconds: float | None) -> int:
   with open(log_path, "a", encoding="utf-8") as log:
     process = subprocess.Popen(
       command_line(job),
-      cwd=ROOT,
       stdin=subprocess.DEVNULL,
       stdout=log,
       stderr=subprocess.STDOUT,

@@ -5,7 +5,7 @@ records/
   fine_tuning.json     every result of bin/finetune.py
   attention.json       of bin/plot_attention.py, by run
   benchmark.json       of bin/benchmark.py, by experiment
-  data.json            what the data set is
+  data.json            how large the data set is
 """
 
 import json
@@ -38,7 +38,11 @@ def keep(workdir: jobs.Workdir, records: str) -> None:
     _write(os.path.join(records, f"{name}.json"), content)
   manifest = _read(os.path.join(workdir.data, "manifest.json"))
   if manifest:
-    _write(os.path.join(records, "data.json"), manifest)
+    splits = {
+      split: {name: facts[name] for name in result_tables.DATA_FACTS}
+      for split, facts in manifest["splits"].items()
+    }
+    _write(os.path.join(records, "data.json"), splits)
 
 
 def read(records: str) -> result_tables.Records:

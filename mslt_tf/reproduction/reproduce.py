@@ -25,7 +25,8 @@ class Reproduction:
     """Decides what is to be done.
 
     Args:
-      workdir: Where data, runs and logs go; relative paths are the project's.
+      workdir: Where data, runs and logs go; the current folder is the
+        project's.
       glue_dir: GLUE's official files; "" leaves them out.
       only: Names of runs; none for all jobs.
 

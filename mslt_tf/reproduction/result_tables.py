@@ -16,6 +16,9 @@ from mslt_tf.glue import tables
 from mslt_tf.reproduction import experiments
 from mslt_tf.reproduction import jobs
 
+# Of the data set's manifest.
+DATA_FACTS = ("num_documents", "num_sentences", "num_tokens", "num_examples")
+
 _NO_EFFECT = "no effect"
 
 
@@ -28,7 +31,7 @@ class Records:
     fine_tuning: Results of checkpoints, which are called like runs.
     attention: Content of attention.json by run.
     benchmark: Content of benchmark.json by experiment.
-    data: The data set's manifest.
+    data: `DATA_FACTS` of each split of the data set.
   """
 
   runs: Mapping[str, recorded_run.RecordedRun]
@@ -86,6 +89,7 @@ def all_tables(records: Records) -> dict[str, tables.Table]:
     ),
   ]
   return {
+    "data": _data(records),
     "equal_steps": _main(
       records, equal_steps, "Equal steps, as in the paper's Table 2"
     ),
@@ -116,6 +120,18 @@ def judge(loss: float, seeds: Sequence[float]) -> str:
   if min(seeds) <= loss <= max(seeds):
     return _NO_EFFECT
   return "worse" if loss > max(seeds) else "better"
+
+
+def _data(records: Records) -> tables.Table:
+  return tables.Table(
+    "Data",
+    ("", *(name.removeprefix("num_") for name in DATA_FACTS)),
+    tuple(
+      (split, *(written_numbers.count(facts[name]) for name in DATA_FACTS))
+      for split, facts in records.data.items()
+    ),
+    (_unigram(records),),
+  )
 
 
 def _main(records: Records, rows: Sequence[_Row], title: str) -> tables.Table:

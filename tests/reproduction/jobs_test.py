@@ -41,7 +41,11 @@ def test_the_main_comparison_comes_first(workdir):
     "cut_reviews_1",
   ]
   assert found[21] == "no_retraining_0"
-  assert found[-2:] == ["attention of mslt_0", "attention of stacking_6_12_0"]
+  assert found[-3:] == [
+    "attention of mslt_0",
+    "attention of stacking_0",
+    "attention of stacking_6_12_0",
+  ]
 
 
 def test_glue_joins_where_it_is_at_hand(workdir):

@@ -13,6 +13,11 @@ from mslt_tf.reproduction import queue
 CONFIG = "configs/base_mslt.yaml"
 
 
+@pytest.fixture(autouse=True)
+def in_project(monkeypatch):
+  monkeypatch.chdir(pathlib.Path(__file__).parents[2])
+
+
 def make_job(tmp_path, name, config=CONFIG):
   path = str(tmp_path / f"{name}.json")
   flags = (

@@ -214,6 +214,19 @@ def test_attention_shows_means_over_heads_by_layer():
   )
 
 
+def test_the_data_set_is_told_by_its_size():
+  facts = {
+    "num_documents": 1009,
+    "num_sentences": 15_592,
+    "num_tokens": 413_968,
+    "num_examples": 7_999,
+  }
+  records = result_tables.Records(runs={}, data={"heldout": facts})
+  table = result_tables.all_tables(records)["data"]
+  assert table.header == ("", "documents", "sentences", "tokens", "examples")
+  assert table.rows == (("heldout", "1,009", "15,592", "413,968", "7,999"),)
+
+
 def test_every_run_has_its_time_machine_and_command():
   table = result_tables.all_tables(make_records(mslt_1=5.125))["runs"]
   assert table.rows == (
