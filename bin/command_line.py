@@ -6,6 +6,7 @@ and must set TensorFlow's log level before TensorFlow is loaded.
 
 import logging as stdlib_logging
 import os
+import select
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -30,6 +31,8 @@ def run(main: Callable[[], None]) -> None:
   try:
     app.run(lambda _: _report_errors(main), flags_parser=_parse_flags)
   except BrokenPipeError:
+    if not _is_reader_gone():
+      raise
     # Whoever read the output, such as `head`, has seen enough. Python would
     # complain when it flushes what is left.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -79,6 +82,12 @@ def _read_remote_text(flag: str, path: str) -> str:
   except (tf.errors.OpError, UnicodeDecodeError) as error:
     reason = str(error).splitlines()[0]
     raise errors.InputError(f"{flag}={path} cannot be read: {reason}") from None
+
+
+def _is_reader_gone() -> bool:
+  poll = select.poll()
+  poll.register(sys.stdout.fileno(), 0)
+  return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _report_errors(main: Callable[[], None]) -> None:

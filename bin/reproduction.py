@@ -11,11 +11,14 @@ out. The text comes from pip packages; GLUE's official files, given by
 --glue_dir, are fine-tuned on too.
 """
 
+import math
 import os
 import sys
 
 import command_line
 from absl import flags
+
+from mslt_tf import errors
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -47,6 +50,10 @@ _MAX_HOURS = flags.DEFINE_float(
 
 
 def main():
+  if _ONLY.present and not _ONLY.value:
+    raise errors.InputError("--only= names no run.")
+  if _MAX_HOURS.value is not None and math.isnan(_MAX_HOURS.value):
+    raise errors.InputError("--max_hours=nan must be a number of hours.")
   workdir = _in_project(_WORKDIR.value)
   if _CHECK.value:
     records = _RECORDS.value or os.path.join(_ROOT, "docs/results")
@@ -58,20 +65,21 @@ def main():
   # Commands and what they record name files as they are called here.
   os.chdir(_ROOT)
   # TensorFlow takes seconds to import; wrong flags are told before.
+  from mslt_tf.reproduction import jobs
   from mslt_tf.reproduction import reproduce
 
   reproduction = reproduce.Reproduction(
-    workdir, glue_dir=glue_dir, only=_ONLY.value
+    jobs.Places(workdir, records), glue_dir=glue_dir, only=_ONLY.value
   )
   if _LIST.value:
     print(reproduction.describe())
   elif _CHECK.value:
-    text, is_repeated = reproduction.check(records)
+    text, is_repeated = reproduction.check()
     print(text)
     if not is_repeated:
       sys.exit(1)
   else:
-    print(reproduction.run(records, page=page, max_hours=_MAX_HOURS.value))
+    print(reproduction.run(page=page, max_hours=_MAX_HOURS.value))
 
 
 def _in_project(path: str) -> str:

@@ -72,7 +72,7 @@ MAY_IMPORT = {
   "finetune": {*_PURE, *_MIDDLE, *_TOP},
   "benchmark": {*_PURE, *_MIDDLE, *_TOP},
   "planning": {*_PURE, "config", "outline", "planning"},
-  "reproduction": {"errors", "glue", "analysis", "reproduction"},
+  "reproduction": {"errors", "glue", "config", "analysis", "reproduction"},
   "bin": {*_PURE, *_MIDDLE, *_TOP, *_BESIDE, "bin"},
 }
 

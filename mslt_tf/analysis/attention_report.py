@@ -104,17 +104,19 @@ def write(request: Request, output_dir: str) -> list[str]:
       name=_name(request.checkpoint),
     )
   lines = _left_out(numbers)
+  measured = None
   if text is not None:
     measured = _measure(request, text, chosen, numbers)
-    run_directory.RunDirectory(output_dir).write_json(
-      "attention.json", attention_tables.as_dict(measured)
-    )
     pictures |= attention_tables.draw(measured)
     lines += attention_tables.summary(measured)
   paths = [
     _write_picture(figure, name, output_dir, request.image_format)
     for name, figure in pictures.items()
   ]
+  if measured is not None:  # Last: whoever finds it finds the pictures, too.
+    run_directory.RunDirectory(output_dir).write_json(
+      "attention.json", attention_tables.as_dict(measured)
+    )
   return [*lines, *paths]
 
 

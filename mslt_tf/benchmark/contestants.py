@@ -68,16 +68,20 @@ class Contestant:
     return self._ask("peak_memory_bytes")
 
   def _ask(self, *question) -> Any:
-    self._pipe.send(question)
+    try:
+      self._pipe.send(question)
+    except BrokenPipeError:
+      raise self._ended() from None
     return self._receive()
+
+  def _ended(self) -> errors.InputError:
+    return errors.InputError(f"{self._name} ended; what it printed tells why.")
 
   def _receive(self) -> Any:
     try:
       answer = self._pipe.recv()
-    except EOFError:
-      raise errors.InputError(
-        f"{self._name} ended; what it printed tells why."
-      ) from None
+    except (EOFError, ConnectionResetError):
+      raise self._ended() from None
     if isinstance(answer, errors.InputError):
       raise answer
     return answer

@@ -89,7 +89,10 @@ def run(
 
 
 def _identity(protocol: protocol_lib.Protocol, source: str) -> dict[str, Any]:
-  names = ("batch_size", "num_epochs", "max_sequence_length", "dropout")
+  names = (
+    *("batch_size", "num_epochs", "max_sequence_length", "dropout"),
+    "precision",
+  )
   return {
     "source": source,
     "protocol": {name: getattr(protocol, name) for name in names},
@@ -126,7 +129,8 @@ def _fine_tune(
   labels = torch.tensor(_labels(train).tolist())
   for indices in _random_batches(len(train), run):
     features = _tokens(tokenizer, train, indices, protocol)
-    loss = model(**features, labels=labels[indices]).loss
+    with _autocast(protocol):
+      loss = model(**features, labels=labels[indices]).loss
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), protocol.clip_norm)
     optimizer.step()
@@ -228,9 +232,22 @@ def _answers(
     for start in range(0, len(examples), protocol.batch_size):
       end = min(start + protocol.batch_size, len(examples))
       features = _tokens(tokenizer, examples, range(start, end), protocol)
-      outputs.append(model(**features).logits.numpy())
+      with _autocast(protocol):
+        outputs.append(model(**features).logits.float().numpy())
   logits = np.concatenate(outputs)
   return logits[:, 0] if task.is_regression else logits.argmax(1)
+
+
+def _autocast(protocol: protocol_lib.Protocol) -> Any:
+  """Returns a context in which matrix products have the protocol's precision.
+
+  Weights, softmax and losses are float32 in it, as ours are.
+  """
+  import torch
+
+  return torch.autocast(
+    "cpu", torch.bfloat16, enabled=protocol.precision == "mixed_bfloat16"
+  )
 
 
 def _labels(examples: examples_lib.Examples) -> np.ndarray:

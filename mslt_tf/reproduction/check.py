@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import subprocess
 import time
 from collections.abc import Mapping, Sequence
 
@@ -14,10 +13,12 @@ from mslt_tf.glue import tables
 from mslt_tf.reproduction import experiments
 from mslt_tf.reproduction import jobs as jobs_lib
 from mslt_tf.reproduction import queue
+from mslt_tf.reproduction import result_tables
 
 # An evaluation of the runs; MSLT is in its first stage there.
 STEP = 500
 
+_CHECKED = (experiments.BASELINE, experiments.MSLT)
 _SECONDS_BETWEEN_LOOKS = 2.0
 
 
@@ -36,40 +37,26 @@ class Outcome:
   repeated: float
 
   @property
-  def allowed(self) -> tuple[float, float]:
-    """The seeds' range, widened by itself on both sides."""
-    low, high = min(self.recorded), max(self.recorded)
-    return low - (high - low), high + (high - low)
-
-  @property
   def is_repeated(self) -> bool:
-    low, high = self.allowed
+    low, high = result_tables.seeds_spread(self.recorded)
     return low <= self.repeated <= high
 
 
-def run(
-  workdir: jobs_lib.Workdir,
-  recorded: Mapping[str, recorded_run.RecordedRun],
-  log_dir: str,
-) -> list[Outcome]:
-  """Trains baseline and MSLT for `STEP` steps each.
-
-  Args:
-    workdir: A fresh one, with the data set.
-    recorded: Runs by name.
-    log_dir: Where the runs write what they say.
+def recorded_losses(
+  runs: Mapping[str, recorded_run.RecordedRun],
+) -> dict[str, tuple[float, ...]]:
+  """Returns the losses at `STEP` of the seeds of each experiment to check.
 
   Raises:
-    errors.InputError: There is nothing recorded to compare with, or a run
-      fails.
+    errors.InputError: There are too few to know how seeds differ.
   """
-  outcomes = []
-  for experiment in (experiments.BASELINE, experiments.MSLT):
+  found = {}
+  for experiment in _CHECKED:
     names = [experiments.Run(experiment, s).name for s in experiment.seeds]
-    found = [recorded[name] for name in names if name in recorded]
     losses = [
-      comparison.value_at(each, "mlm_loss", STEP, along="step")
-      for each in found
+      comparison.value_at(runs[name], "mlm_loss", STEP, along="step")
+      for name in names
+      if name in runs
     ]
     known = tuple(loss for loss in losses if loss is not None)
     if len(known) < 2:
@@ -77,10 +64,41 @@ def run(
         f"--check needs two recorded seeds of {experiment.name} to know their"
         f" spread; there are {len(known)}."
       )
-    outcomes.append(
-      Outcome(experiment.name, known, _repeat(workdir, experiment, log_dir))
+    found[experiment.name] = known
+  return found
+
+
+def run(
+  places: jobs_lib.Places,
+  recorded: Mapping[str, tuple[float, ...]],
+  *,
+  log_dir: str,
+  lock: int,
+) -> list[Outcome]:
+  """Trains baseline and MSLT for `STEP` steps each.
+
+  Args:
+    places: A fresh workdir, with the data set.
+    recorded: What `recorded_losses` returns.
+    log_dir: Where the runs write what they say.
+    lock: What `queue.alone` yields.
+
+  Raises:
+    errors.InputError: A run fails.
+  """
+  return [
+    Outcome(
+      experiment.name,
+      recorded[experiment.name],
+      _repeat(
+        places,
+        experiments.Run(experiment, experiment.seeds[0]),
+        log_dir=log_dir,
+        lock=lock,
+      ),
     )
-  return outcomes
+    for experiment in _CHECKED
+  ]
 
 
 def as_table(outcomes: Sequence[Outcome]) -> tables.Table:
@@ -91,47 +109,32 @@ def as_table(outcomes: Sequence[Outcome]) -> tables.Table:
       (
         each.name,
         " ".join(f"{loss:.3f}" for loss in each.recorded),
-        "{:.3f} to {:.3f}".format(*each.allowed),
+        "{:.3f} to {:.3f}".format(*result_tables.seeds_spread(each.recorded)),
         f"{each.repeated:.3f}",
         "repeated" if each.is_repeated else "DIFFERS",
       )
       for each in outcomes
     ),
-    ("Allowed is the range of the seeds, widened by itself on both sides.",),
+    (f"Allowed is {result_tables.SPREAD}.",),
   )
 
 
 def _repeat(
-  workdir: jobs_lib.Workdir,
-  experiment: experiments.Experiment,
-  log_dir: str,
+  places: jobs_lib.Places, run: experiments.Run, *, log_dir: str, lock: int
 ) -> float:
   """Returns the held-out MLM loss at `STEP`; the run is stopped there."""
-  one = experiments.Run(experiment, experiment.seeds[0])
-  job = jobs_lib.pretraining_job(workdir, one)
-  os.makedirs(log_dir, exist_ok=True)
-  log_path = os.path.join(log_dir, f"{one.name}.log")
-  metrics_path = os.path.join(workdir.run(one), "stage_1", "metrics.jsonl")
-  with open(log_path, "a", encoding="utf-8") as log:
-    process = subprocess.Popen(
-      queue.command_line(job),
-      stdin=subprocess.DEVNULL,
-      stdout=log,
-      stderr=subprocess.STDOUT,
-    )
-    try:
-      while (loss := _loss_at_step(metrics_path)) is None:
-        if process.poll() is not None:
-          raise errors.InputError(
-            f"{one.name} ended with status {process.returncode} before step"
-            f" {STEP}; {log_path} says why."
-          )
-        time.sleep(_SECONDS_BETWEEN_LOOKS)
-      return loss
-    finally:
-      if process.poll() is None:
-        process.terminate()
-        process.wait()
+  log_path = os.path.join(log_dir, f"check_{run.name}.log")
+  metrics_path = os.path.join(places.run(run), "stage_1", "metrics.jsonl")
+  job = jobs_lib.pretraining_job(places, run)
+  with queue.running(job, log_path, lock) as process:
+    while (loss := _loss_at_step(metrics_path)) is None:
+      if process.poll() is not None:
+        raise errors.InputError(
+          f"{run.name} ended with status {process.returncode} before step"
+          f" {STEP}; {log_path} says why."
+        )
+      time.sleep(_SECONDS_BETWEEN_LOOKS)
+  return loss
 
 
 def _loss_at_step(metrics_path: str) -> float | None:

@@ -183,13 +183,17 @@ def other_runs() -> list[Run]:
   ]
 
 
+def all_runs() -> list[Run]:
+  return [*main_runs(), *other_runs()]
+
+
 def get_runs(names: Sequence[str]) -> list[Run]:
   """Returns runs by name, in the order of the list.
 
   Raises:
     errors.InputError: naming one that does not exist.
   """
-  known = [*main_runs(), *other_runs()]
+  known = all_runs()
   for name in names:
     if name not in {run.name for run in known}:
       raise errors.InputError(

@@ -1,13 +1,15 @@
 """The reproduction as an ordered list of commands, each done once.
 
-workdir/
-  reviews.jsonl               text from a package
-  data/                       vocabulary and shards
-  <run>/                      of bin/pretrain.py
-  reviews_<seed>/, glue_<seed>/, cut_reviews_<seed>/, cut_glue_<seed>/
-                              of bin/finetune.py
-  attention_<run>/            of bin/plot_attention.py
-  benchmark_<method>.json     of bin/benchmark.py
+workdir/                          records/
+  reviews.jsonl                                          text from a package
+  data/                             data.json            of the shards: counts
+  benchmark_<experiment>.json       benchmark/<experiment>.json
+  <run>/                            runs/<run>/          without weights
+  fine_tuning_<checkpoint>/         fine_tuning/<checkpoint>.json
+  attention_<run>/                  attention/<run>.json
+
+A job leaves a JSON file in the workdir, which is large and may get lost, and
+the same content, or the part of it that is to be kept, in the records.
 """
 
 import dataclasses
@@ -17,18 +19,26 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from mslt_tf import config as config_lib
+from mslt_tf import errors
 from mslt_tf.reproduction import experiments
 
 CONFIG = "configs/reproduction.yaml"
 GLUE_TASKS = ("cola", "mrpc", "stsb", "rte")
+# What fine-tuning calls the baseline's earlier stage, before the seed.
+CUT_NAME = "baseline_cut"
+# Of the data set's manifest, what is kept of each split.
+DATA_FACTS = ("num_documents", "num_sentences", "num_tokens", "num_examples")
 
 _FINE_TUNING_CONFIG = "configs/reproduction_finetuning.yaml"
-# A run and what its cut is called, where fine-tuning takes both.
-CUT_NAME = "baseline_cut"
-# Whose attention is measured; Figure 3 is of stacking from 6 to 12 layers.
-_ATTENTION_OF = ("mslt_0", "stacking_0", "stacking_6_12_0")
 # What is timed: a schedule against the baseline with as many steps.
 _BENCHMARKS = (experiments.MSLT, experiments.STACKING)
+# Whose attention is measured; Figure 3 is of stacking from 6 to 12 layers.
+_ATTENTION_OF = (
+  experiments.Run(experiments.MSLT, 0),
+  experiments.Run(experiments.STACKING, 0),
+  experiments.Run(experiments.TWO_STAGE_STACKING, 0),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,181 +49,185 @@ class Job:
     name: What the log calls it.
     command: A binary's file name, and its flags.
     result: The JSON file that it writes last.
-    is_whole: Whether the file's content is that of a finished job.
+    record: The file in the records that keeps it.
+    needs: Names of the jobs whose files in the workdir it reads.
+    is_whole: Whether the result, or the record, is that of a finished job.
+      Raises `InputError` if it is one of another job.
+    to_keep: The part of the result that is recorded.
   """
 
   name: str
   command: tuple[str, ...]
   result: str
+  record: str
+  needs: tuple[str, ...] = ()
   is_whole: Callable[[Any], bool] = lambda content: True
+  to_keep: Callable[[Any], Any] = lambda content: content
 
   def is_finished(self) -> bool:
+    """Whether its result is in the workdir."""
+    return self._has(self.result)
+
+  def is_recorded(self) -> bool:
+    return self._has(self.record)
+
+  def _has(self, path: str) -> bool:
+    content = read_json(path, is_whole=False)
     try:
-      with open(self.result, encoding="utf-8") as file:
-        return self.is_whole(json.load(file))
-    except (OSError, ValueError):
-      return False
+      return content is not None and self.is_whole(content)
+    except errors.InputError as error:
+      raise errors.InputError(f"{path}: {error}") from None
 
 
 @dataclasses.dataclass(frozen=True)
-class Workdir:
-  """Where all of it is."""
+class Places:
+  """Where everything is.
 
-  path: str
+  Attributes:
+    workdir: Data, runs and logs.
+    records: The small files that are kept.
+  """
+
+  workdir: str
+  records: str
 
   @property
   def data(self) -> str:
-    return os.path.join(self.path, "data")
+    return os.path.join(self.workdir, "data")
 
   @property
   def reviews(self) -> str:
-    return os.path.join(self.path, "reviews.jsonl")
+    return os.path.join(self.workdir, "reviews.jsonl")
+
+  @property
+  def logs(self) -> str:
+    return os.path.join(self.workdir, "logs")
 
   def run(self, run: experiments.Run) -> str:
-    return os.path.join(self.path, run.name)
+    return os.path.join(self.workdir, run.name)
 
-  def fine_tuning(self) -> list[str]:
-    """Returns the workdirs that bin/finetune.py may have written."""
-    return [
-      os.path.join(self.path, f"{cut}{tasks}_{seed}")
-      for seed in experiments.MAIN_SEEDS
-      for cut in ("", "cut_")
-      for tasks in ("reviews", "glue")
-    ]
+  def recorded_run(self, run: experiments.Run) -> str:
+    return os.path.join(self.records, "runs", run.name)
 
-  def attention(self) -> dict[str, str]:
-    """Returns the files of bin/plot_attention.py, by run."""
-    return {
-      name: os.path.join(self.path, f"attention_{name}", "attention.json")
-      for name in _ATTENTION_OF
-    }
 
-  def benchmarks(self) -> dict[str, str]:
-    """Returns the files of bin/benchmark.py, by experiment."""
-    return {
-      each.name: os.path.join(self.path, f"benchmark_{each.name}.json")
-      for each in _BENCHMARKS
-    }
+def read_json(path: str, *, is_whole: bool = True) -> Any:
+  """Returns a file's content; None if there is no file.
+
+  Args:
+    path: The file.
+    is_whole: Whether anything but JSON is an error, and not just a file that a
+      kill left half-written.
+
+  Raises:
+    errors.InputError: The file cannot be read.
+  """
+  try:
+    with open(path, encoding="utf-8") as file:
+      return json.load(file)
+  except FileNotFoundError:
+    return None
+  except (OSError, ValueError) as error:
+    if is_whole:
+      raise errors.InputError(f"{path} cannot be read: {error}.") from error
+    return None
 
 
 def all_jobs(
-  workdir: Workdir, *, inputs: Sequence[str], glue_dir: str
+  places: Places, *, inputs: Sequence[str], glue_dir: str
 ) -> list[Job]:
   """Returns the queue: data, main comparison, ablations.
 
   Args:
-    workdir: Where they write.
+    places: Where they write.
     inputs: Of the data set.
     glue_dir: The official files of GLUE; "" leaves these tasks out.
   """
-  jobs = [data_job(workdir, inputs)]
-  for seed in experiments.MAIN_SEEDS:
-    runs = [run for run in experiments.main_runs() if run.seed == seed]
-    jobs += [pretraining_job(workdir, run) for run in runs]
-    jobs += _fine_tuning_jobs(workdir, runs, seed, glue_dir)
-    if seed == experiments.MAIN_SEEDS[0]:
-      jobs += [_benchmark_job(workdir, each) for each in _BENCHMARKS]
-  jobs += [pretraining_job(workdir, run) for run in experiments.other_runs()]
-  jobs += [
-    Job(
-      f"attention of {name}",
-      (
-        "plot_attention.py",
-        f"--checkpoint={os.path.join(workdir.path, name)}",
-        "--compare",
-        f"--output_dir={os.path.dirname(path)}",
-      ),
-      path,
-    )
-    for name, path in workdir.attention().items()
-  ]
-  return jobs
+  jobs = [data_job(places, inputs)]
+  jobs += [_benchmark_job(places, each) for each in _BENCHMARKS]
+  for run in experiments.main_runs():
+    jobs += [
+      pretraining_job(places, run),
+      _fine_tuning_job(places, run, glue_dir),
+    ]
+    if run.experiment is experiments.BASELINE:
+      jobs.append(_fine_tuning_job(places, run, glue_dir, is_cut=True))
+  jobs += [pretraining_job(places, run) for run in experiments.other_runs()]
+  return [*jobs, *(_attention_job(places, run) for run in _ATTENTION_OF)]
 
 
-def data_job(workdir: Workdir, inputs: Sequence[str]) -> Job:
+def data_job(places: Places, inputs: Sequence[str]) -> Job:
   return Job(
     "data",
     (
       "create_pretraining_data.py",
       f"--input={','.join(inputs)}",
-      f"--output_dir={workdir.data}",
+      f"--output_dir={places.data}",
       "--vocab_size=8192",
       "--sequence_length=64",
       "--max_predictions=10",
     ),
-    os.path.join(workdir.data, "manifest.json"),
+    os.path.join(places.data, "manifest.json"),
+    os.path.join(places.records, "data.json"),
+    to_keep=lambda manifest: {
+      split: {name: facts[name] for name in DATA_FACTS}
+      for split, facts in manifest["splits"].items()
+    },
   )
 
 
-def pretraining_job(workdir: Workdir, run: experiments.Run) -> Job:
+def pretraining_job(places: Places, run: experiments.Run) -> Job:
+  with open(CONFIG, encoding="utf-8") as file:
+    config = config_lib.load(file.read(), source=CONFIG, overrides=run.settings)
   return Job(
     run.name,
     (
       "pretrain.py",
       f"--config={CONFIG}",
-      f"--workdir={workdir.run(run)}",
+      f"--workdir={places.run(run)}",
       *(f"--set={setting}" for setting in run.settings),
-      f"--set=data.directory={workdir.data}",
+      f"--set=data.directory={places.data}",
     ),
-    os.path.join(workdir.run(run), "summary.json"),
-    lambda summary: summary["is_finished"],
+    os.path.join(places.run(run), "summary.json"),
+    os.path.join(places.recorded_run(run), "summary.json"),
+    ("data",),
+    functools.partial(_is_finished_run, config=config_lib.to_dict(config)),
+    _without_path,
   )
 
 
-def _fine_tuning_jobs(
-  workdir: Workdir, runs: Sequence[experiments.Run], seed: int, glue_dir: str
-) -> list[Job]:
-  checkpoints = [f"{run.name}={workdir.run(run)}" for run in runs]
-  baseline = workdir.run(experiments.Run(experiments.BASELINE, seed))
-  cut = f"{CUT_NAME}_{seed}={baseline}"
-  # GLUE takes long: its spread is that of the pre-trained models' seeds.
-  sets: list[tuple[str, Sequence[str], list[str]]] = [
-    ("reviews", ["reviews"], [])
-  ]
-  if glue_dir:
-    flags = [f"--data_dir={glue_dir}", "--set=seeds=[1]"]
-    sets.append(("glue", GLUE_TASKS, flags))
-  jobs = []
-  for tasks, names, flags in sets:
-    for name, of, stage in (
-      (f"{tasks}_{seed}", checkpoints, []),
-      (
-        f"cut_{tasks}_{seed}",
-        [cut],
-        [f"--stage={experiments.CUT_STAGE}"],
-      ),
-    ):
-      path = os.path.join(workdir.path, name)
-      jobs.append(
-        Job(
-          name,
-          (
-            "finetune.py",
-            f"--config={_FINE_TUNING_CONFIG}",
-            f"--task={','.join(names)}",
-            *flags,
-            f"--checkpoint={','.join(of)}",
-            *stage,
-            f"--workdir={path}",
-          ),
-          os.path.join(path, "results.json"),
-          functools.partial(_has_results, num_results=len(of) * len(names)),
-        )
-      )
-  return jobs
-
-
-def _has_results(content: Any, *, num_results: int) -> bool:
-  """Whether a results.json of bin/finetune.py has all runs of so many tasks."""
-  return len(content) == num_results and all(
-    each["num_results"] == each["num_expected"] for each in content
-  )
-
-
-def _benchmark_job(workdir: Workdir, experiment: experiments.Experiment) -> Job:
-  path = workdir.benchmarks()[experiment.name]
+def _fine_tuning_job(
+  places: Places,
+  run: experiments.Run,
+  glue_dir: str,
+  *,
+  is_cut: bool = False,
+) -> Job:
+  tasks = ["reviews", *(GLUE_TASKS if glue_dir else ())]
+  checkpoint = f"{CUT_NAME}_{run.seed}" if is_cut else run.name
+  name = f"fine_tuning_{checkpoint}"
+  path = os.path.join(places.workdir, name)
   return Job(
-    f"benchmark of {experiment.name}",
+    name,
+    (
+      "finetune.py",
+      f"--config={_FINE_TUNING_CONFIG}",
+      f"--task={','.join(tasks)}",
+      *([f"--data_dir={glue_dir}"] if glue_dir else []),
+      f"--checkpoint={checkpoint}={places.run(run)}",
+      *([f"--stage={experiments.CUT_STAGE}"] if is_cut else []),
+      f"--workdir={path}",
+    ),
+    os.path.join(path, "results.json"),
+    os.path.join(places.records, "fine_tuning", f"{checkpoint}.json"),
+    (run.name,),
+    functools.partial(_has_results, tasks=tasks),
+  )
+
+
+def _benchmark_job(places: Places, experiment: experiments.Experiment) -> Job:
+  path = os.path.join(places.workdir, f"benchmark_{experiment.name}.json")
+  return Job(
+    f"benchmark_{experiment.name}",
     (
       "benchmark.py",
       f"--config={CONFIG}",
@@ -223,4 +237,63 @@ def _benchmark_job(workdir: Workdir, experiment: experiments.Experiment) -> Job:
       f"--output={path}",
     ),
     path,
+    os.path.join(places.records, "benchmark", f"{experiment.name}.json"),
+  )
+
+
+def _attention_job(places: Places, run: experiments.Run) -> Job:
+  name = f"attention_{run.name}"
+  path = os.path.join(places.workdir, name)
+  return Job(
+    name,
+    (
+      "plot_attention.py",
+      f"--checkpoint={places.run(run)}",
+      "--compare",
+      f"--output_dir={path}",
+    ),
+    os.path.join(path, "attention.json"),
+    os.path.join(places.records, "attention", f"{run.name}.json"),
+    ("data", run.name),
+    to_keep=lambda content: {"comparisons": content["comparisons"]},
+  )
+
+
+def _is_finished_run(summary: Any, *, config: Any) -> bool:
+  """Whether a summary.json is of a finished run of this config."""
+  if _identity(summary["config"]) != _identity(config):
+    raise errors.InputError(
+      f"this is a run of another config than {CONFIG} and its settings give;"
+      " remove its folder to train it anew."
+    )
+  return summary["is_finished"]
+
+
+def _identity(config: Any) -> Any:
+  """Returns what a run's results depend on."""
+  training = config["training"]
+  return {
+    **{name: config[name] for name in ("model", "schedule", "optimizer")},
+    "data": {
+      name: value
+      for name, value in config["data"].items()
+      if name != "directory"
+    },
+    "training": {name: training[name] for name in ("seed", "precision")},
+  }
+
+
+def _without_path(summary: Any) -> Any:
+  """Returns a summary that does not tell where the data lay."""
+  config = summary["config"]
+  data = {**config["data"], "directory": None}
+  return {**summary, "config": {**config, "data": data}}
+
+
+def _has_results(content: Any, *, tasks: Sequence[str]) -> bool:
+  """Whether a results.json has all runs of these tasks."""
+  found = {each["task"]: each for each in content}
+  return all(
+    task in found and found[task]["num_results"] == found[task]["num_expected"]
+    for task in tasks
   )

@@ -1,5 +1,6 @@
-"""Tables inside a page that is otherwise written by hand. Pure."""
+"""Tables inside a page that is otherwise written by hand."""
 
+import os
 import re
 from collections.abc import Mapping
 
@@ -9,6 +10,7 @@ from mslt_tf.glue import tables
 _BLOCK = re.compile(
   r"(<!-- begin (?P<name>\w+) -->\n)(.*?)(<!-- end (?P=name) -->)", re.DOTALL
 )
+_BEGIN = re.compile(r"<!-- begin ")
 
 
 def fill(text: str, shown: Mapping[str, tables.Table], *, source: str) -> str:
@@ -21,7 +23,8 @@ def fill(text: str, shown: Mapping[str, tables.Table], *, source: str) -> str:
     source: What to call the page in errors.
 
   Raises:
-    errors.InputError: The page asks for a table that there is not.
+    errors.InputError: The page asks for a table that there is not, or a mark
+      has no other end.
   """
 
   def replace(match: re.Match[str]) -> str:
@@ -32,4 +35,30 @@ def fill(text: str, shown: Mapping[str, tables.Table], *, source: str) -> str:
       )
     return match[1] + tables.as_markdown([shown[name]]) + match[4]
 
-  return _BLOCK.sub(replace, text)
+  filled, num_blocks = _BLOCK.subn(replace, text)
+  num_begun = len(_BEGIN.findall(text))
+  if num_blocks != num_begun:
+    raise errors.InputError(
+      f"{source}: of {num_begun} tables that begin, {num_blocks} end with"
+      " <!-- end NAME --> of the same name."
+    )
+  return filled
+
+
+def update(path: str, shown: Mapping[str, tables.Table]) -> None:
+  """Replaces the tables of a file.
+
+  Raises:
+    errors.InputError: As `fill`, or the file cannot be read or written.
+  """
+  try:
+    with open(path, encoding="utf-8") as file:
+      text = file.read()
+    filled = fill(text, shown, source=f"--page={path}")
+    with open(f"{path}.unfinished", "w", encoding="utf-8") as file:
+      file.write(filled)
+    os.replace(f"{path}.unfinished", path)
+  except OSError as error:
+    raise errors.InputError(
+      f"--page={path} cannot be read and written: {error.strerror}."
+    ) from error

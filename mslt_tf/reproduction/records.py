@@ -1,91 +1,106 @@
-"""The small files of the reproduction's runs, kept where all can read them.
+"""The small files of the reproduction's jobs, kept where all can read them.
 
-records/
-  runs/<run>/          a workdir without its weights, for bin/compare_runs.py
-  fine_tuning.json     every result of bin/finetune.py
-  attention.json       of bin/plot_attention.py, by run
-  benchmark.json       of bin/benchmark.py, by experiment
-  data.json            how large the data set is
+records/runs/<run> is a workdir without its weights, for bin/compare_runs.py.
+`jobs` tells what else there is.
 """
 
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from typing import Any
 
+from mslt_tf import errors
 from mslt_tf.analysis import fine_tuned
 from mslt_tf.analysis import workdirs
 from mslt_tf.reproduction import experiments
-from mslt_tf.reproduction import jobs
+from mslt_tf.reproduction import jobs as jobs_lib
 from mslt_tf.reproduction import result_tables
 
 
-def keep(workdir: jobs.Workdir, records: str) -> None:
-  """Copies what is finished in the workdir to the records."""
-  for run in [*experiments.main_runs(), *experiments.other_runs()]:
-    if jobs.pretraining_job(workdir, run).is_finished():
-      _copy_run(workdir.run(run), os.path.join(records, "runs", run.name))
-  fine_tuning: list[Any] = []
-  for path in workdir.fine_tuning():
-    fine_tuning += _read(os.path.join(path, "results.json")) or []
-  _write(os.path.join(records, "fine_tuning.json"), fine_tuning)
-  for name, files in (
-    ("attention", workdir.attention()),
-    ("benchmark", workdir.benchmarks()),
-  ):
-    found = {each: _read(path) for each, path in files.items()}
-    content = {each: value for each, value in found.items() if value}
-    _write(os.path.join(records, f"{name}.json"), content)
-  manifest = _read(os.path.join(workdir.data, "manifest.json"))
-  if manifest:
-    splits = {
-      split: {name: facts[name] for name in result_tables.DATA_FACTS}
-      for split, facts in manifest["splits"].items()
-    }
-    _write(os.path.join(records, "data.json"), splits)
+def keep(places: jobs_lib.Places, jobs: Sequence[jobs_lib.Job]) -> None:
+  """Records the jobs that are finished; other records stay as they are.
+
+  Raises:
+    errors.InputError: The records cannot be written.
+  """
+  try:
+    os.makedirs(places.records, exist_ok=True)
+    runs = {run.name: run for run in experiments.all_runs()}
+    for job in jobs:
+      if job.is_recorded() or not job.is_finished():
+        continue
+      if job.name in runs:
+        _keep_curves(places, runs[job.name])
+      _write(job.record, job.to_keep(jobs_lib.read_json(job.result)))
+  except OSError as error:
+    raise errors.InputError(
+      f"--records={places.records} cannot be written: {error.strerror}."
+    ) from error
 
 
 def read(records: str) -> result_tables.Records:
-  """Returns what is there."""
-  folders = {
-    run.name: os.path.join(records, "runs", run.name)
-    for run in [*experiments.main_runs(), *experiments.other_runs()]
+  """Returns what is there.
+
+  Raises:
+    errors.InputError: A file is damaged, or runs are of different data sets.
+  """
+  runs = {
+    run.name: workdirs.read(folder, run.name)
+    for run in experiments.all_runs()
+    if os.path.isdir(folder := os.path.join(records, "runs", run.name))
   }
-  path = os.path.join(records, "fine_tuning.json")
+  of_data = {run.data_fingerprint: name for name, run in runs.items()}
+  if len(of_data) > 1:
+    raise errors.InputError(
+      f"{records}: {' and '.join(of_data.values())} are trained on different"
+      " data; remove the ones that are old."
+    )
   return result_tables.Records(
-    runs={
-      name: workdirs.read(folder, name)
-      for name, folder in folders.items()
-      if os.path.isdir(folder)
-    },
-    fine_tuning=fine_tuned.summaries(_read(path) or [], path),
-    attention=_read(os.path.join(records, "attention.json")) or {},
-    benchmark=_read(os.path.join(records, "benchmark.json")) or {},
-    data=_read(os.path.join(records, "data.json")) or {},
+    runs=runs,
+    fine_tuning=[
+      summary
+      for path, content in _read_folder(records, "fine_tuning").items()
+      for summary in fine_tuned.summaries(content, path)
+    ],
+    attention=_by_name(_read_folder(records, "attention")),
+    benchmark=_by_name(_read_folder(records, "benchmark")),
+    data=jobs_lib.read_json(os.path.join(records, "data.json")) or {},
   )
 
 
-def _copy_run(workdir: str, target: str) -> None:
-  for folder, _, names in os.walk(workdir):
-    for name in names:
-      if name not in ("identity.json", "summary.json", "metrics.jsonl"):
-        continue
-      path = os.path.join(folder, name)
-      copy = os.path.join(target, os.path.relpath(path, workdir))
-      os.makedirs(os.path.dirname(copy), exist_ok=True)
-      shutil.copyfile(path, copy)
+def _keep_curves(places: jobs_lib.Places, run: experiments.Run) -> None:
+  """Copies what is not the summary; nothing of an earlier run stays."""
+  source, target = places.run(run), places.recorded_run(run)
+  shutil.rmtree(target, ignore_errors=True)
+  os.makedirs(target)
+  shutil.copy(os.path.join(source, "identity.json"), target)
+  for entry in sorted(os.listdir(source)):
+    path = os.path.join(source, entry, "metrics.jsonl")
+    if os.path.exists(path):
+      os.makedirs(os.path.join(target, entry))
+      shutil.copy(path, os.path.join(target, entry))
 
 
-def _read(path: str) -> Any:
-  try:
-    with open(path, encoding="utf-8") as file:
-      return json.load(file)
-  except (OSError, ValueError):
-    return None
+def _read_folder(records: str, name: str) -> dict[str, Any]:
+  """Returns the content of all files of a folder by their paths."""
+  folder = os.path.join(records, name)
+  if not os.path.isdir(folder):
+    return {}
+  paths = [os.path.join(folder, each) for each in sorted(os.listdir(folder))]
+  return {path: jobs_lib.read_json(path) for path in paths}
+
+
+def _by_name(contents: dict[str, Any]) -> dict[str, Any]:
+  return {
+    os.path.basename(path).removesuffix(".json"): content
+    for path, content in contents.items()
+  }
 
 
 def _write(path: str, content: Any) -> None:
   os.makedirs(os.path.dirname(path), exist_ok=True)
-  with open(path, "w", encoding="utf-8") as file:
+  with open(f"{path}.unfinished", "w", encoding="utf-8") as file:
     json.dump(content, file, indent=1)
     file.write("\n")
+  os.replace(f"{path}.unfinished", path)

@@ -4,6 +4,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 
+from mslt_tf import errors
 from mslt_tf.analysis import curves
 from mslt_tf.glue import tables
 from mslt_tf.reproduction import check
@@ -16,77 +17,79 @@ from mslt_tf.reproduction import result_tables
 from mslt_tf.reproduction import texts
 
 _CURVES_FILE = "curves.png"
+_GLUE_FOLDERS = ("CoLA", "MRPC", "STS-B", "RTE")
 
 
 class Reproduction:
-  """All of it, or some of its runs."""
+  """All of it, or some of its runs. The current folder is the project's."""
 
-  def __init__(self, workdir: str, *, glue_dir: str, only: Sequence[str]):
+  def __init__(
+    self, places: jobs_lib.Places, *, glue_dir: str, only: Sequence[str]
+  ):
     """Decides what is to be done.
 
     Args:
-      workdir: Where data, runs and logs go; the current folder is the
-        project's.
+      places: Where everything goes.
       glue_dir: GLUE's official files; "" leaves them out.
       only: Names of runs; none for all jobs.
 
     Raises:
-      errors.InputError: One does not exist, or a package is not installed.
+      errors.InputError: One does not exist, a package is not installed, or a
+        folder of GLUE is missing.
     """
-    self._workdir = jobs_lib.Workdir(workdir)
-    inputs = texts.inputs(self._workdir.reviews)
-    self._jobs = jobs_lib.all_jobs(
-      self._workdir, inputs=inputs, glue_dir=glue_dir
-    )
-    self._data_job = jobs_lib.data_job(self._workdir, inputs)
+    self._places = places
+    inputs = texts.inputs(places.reviews)
+    for name in _GLUE_FOLDERS if glue_dir else ():
+      if not os.path.isdir(os.path.join(glue_dir, name)):
+        raise errors.InputError(f"--glue_dir={glue_dir} has no folder {name}.")
+    self._jobs = jobs_lib.all_jobs(places, inputs=inputs, glue_dir=glue_dir)
+    self._data_job = self._jobs[0]
     if only:
       self._jobs = [
         self._data_job,
         *(
-          jobs_lib.pretraining_job(self._workdir, run)
+          jobs_lib.pretraining_job(places, run)
           for run in experiments.get_runs(only)
         ),
       ]
 
-  @property
-  def _log_dir(self) -> str:
-    return os.path.join(self._workdir.path, "logs")
-
   def describe(self) -> str:
-    """Returns the commands, with a mark at those that are done."""
+    """Returns the commands, with a mark at those that are to do."""
+    to_do = queue.to_do(self._jobs)
     return "\n".join(
-      f"{'done' if job.is_finished() else 'to do'}  python bin/"
-      + " ".join(_quoted(part) for part in job.command)
+      f"{'to do' if job in to_do else 'done '}  {queue.describe(job)}"
       for job in self._jobs
     )
 
-  def run(self, records: str, *, page: str, max_hours: float | None) -> str:
+  def run(self, *, page: str, max_hours: float | None) -> str:
     """Runs what is not finished, and returns the tables as text.
 
     After each job its small files are in the records and the page is anew.
 
     Args:
-      records: Where they are kept.
       page: A Markdown file whose tables are replaced; "" for none.
       max_hours: After which it stops; run again, it goes on.
 
     Raises:
-      errors.InputError: A job fails.
+      errors.InputError: A job fails; the others are done.
     """
-    texts.write_reviews(self._workdir.reviews)
-    is_finished = queue.run(
-      self._jobs,
-      log_dir=self._log_dir,
-      max_hours=max_hours,
-      after_each=lambda: self._keep(records, page),
-    )
-    shown = self._keep(records, page)
-    text = tables.as_text(list(shown.values()))
+    with queue.alone(self._places.workdir) as lock:
+      # What is wrong with records or page is told before hours of work.
+      self._keep(page)
+      texts.write_reviews(self._places.reviews)
+      is_finished = queue.run(
+        queue.to_do(self._jobs),
+        log_dir=self._places.logs,
+        lock=lock,
+        max_hours=max_hours,
+        after_each=lambda: self._keep(page),
+      )
+      text = tables.as_text(list(self._keep(page).values()))
     if not is_finished:
       text += "\n\nNot finished; the same command goes on."
     return text
 
-  def check(self, records: str) -> tuple[str, bool]:
+  def check(self) -> tuple[str, bool]:
     """Repeats the beginnings of two runs, in a fresh folder of the workdir.
 
     Returns:
@@ -95,45 +98,52 @@ class Reproduction:
     Raises:
       errors.InputError: There are no records, or a run fails.
     """
-    recorded = records_lib.read(records).runs
-    texts.write_reviews(self._workdir.reviews)
-    queue.run(
-      [self._data_job],
-      log_dir=self._log_dir,
-      max_hours=None,
-      after_each=lambda: None,
+    recorded = check.recorded_losses(
+      records_lib.read(self._places.records).runs
     )
-    with tempfile.TemporaryDirectory(dir=self._workdir.path) as folder:
-      os.symlink(
-        os.path.abspath(self._workdir.data), os.path.join(folder, "data")
-      )
-      outcomes = check.run(jobs_lib.Workdir(folder), recorded, self._log_dir)
+    with queue.alone(self._places.workdir) as lock:
+      texts.write_reviews(self._places.reviews)
+      if not self._data_job.is_finished():
+        queue.run(
+          [self._data_job],
+          log_dir=self._places.logs,
+          lock=lock,
+          max_hours=None,
+          after_each=lambda: None,
+        )
+      with tempfile.TemporaryDirectory(dir=self._places.workdir) as folder:
+        os.symlink(
+          os.path.abspath(self._places.data), os.path.join(folder, "data")
+        )
+        outcomes = check.run(
+          jobs_lib.Places(folder, self._places.records),
+          recorded,
+          log_dir=self._places.logs,
+          lock=lock,
+        )
     return (
       tables.as_text([check.as_table(outcomes)]),
       all(each.is_repeated for each in outcomes),
     )
 
-  def _keep(self, records: str, page: str) -> dict[str, tables.Table]:
+  def _keep(self, page: str) -> dict[str, tables.Table]:
     """Brings records and page up to date, and returns the tables."""
-    records_lib.keep(self._workdir, records)
-    read = records_lib.read(records)
-    self._draw(read, os.path.join(records, _CURVES_FILE))
-    shown = result_tables.all_tables(read)
+    records_lib.keep(self._places, self._jobs)
+    records = records_lib.read(self._places.records)
+    self._draw(records)
+    shown = result_tables.all_tables(records)
     if page:
-      with open(page, encoding="utf-8") as file:
-        text = file.read()
-      filled = page_lib.fill(text, shown, source=page)
-      with open(page, "w", encoding="utf-8") as file:
-        file.write(filled)
+      page_lib.update(page, shown)
     return shown
 
-  def _draw(self, read: result_tables.Records, path: str) -> None:
+  def _draw(self, records: result_tables.Records) -> None:
     """Draws the main comparison's losses, of the first seed."""
-    runs = [run for each in experiments.MAIN for run in read.finished(each)[:1]]
+    names = [experiments.Run(each, 0).name for each in experiments.MAIN]
+    runs = [
+      records.runs[name]
+      for name in names
+      if name in records.runs and records.runs[name].is_finished
+    ]
     if runs:
-      figure = curves.draw(runs, read.unigram_loss)
-      figure.savefig(path, dpi=130)
-
-
-def _quoted(part: str) -> str:
-  return f"'{part}'" if set(part) & set("{}[]*, ") else part
+      figure = curves.draw(runs, records.unigram_loss)
+      figure.savefig(os.path.join(self._places.records, _CURVES_FILE), dpi=130)

@@ -16,8 +16,7 @@ from mslt_tf.glue import tables
 from mslt_tf.reproduction import experiments
 from mslt_tf.reproduction import jobs
 
-# Of the data set's manifest.
-DATA_FACTS = ("num_documents", "num_sentences", "num_tokens", "num_examples")
+SPREAD = "the range of the seeds, widened by its width on both sides"
 
 _NO_EFFECT = "no effect"
 
@@ -31,7 +30,7 @@ class Records:
     fine_tuning: Results of checkpoints, which are called like runs.
     attention: Content of attention.json by run.
     benchmark: Content of benchmark.json by experiment.
-    data: `DATA_FACTS` of each split of the data set.
+    data: `jobs.DATA_FACTS` of each split of the data set.
   """
 
   runs: Mapping[str, recorded_run.RecordedRun]
@@ -93,8 +92,9 @@ def all_tables(records: Records) -> dict[str, tables.Table]:
     "equal_steps": _main(
       records, equal_steps, "Equal steps, as in the paper's Table 2"
     ),
-    "equal_time": _main(
-      records, equal_time, "Equal time, as in the paper's Table 3"
+    "equal_time": _with_note(
+      _main(records, equal_time, "Equal time, as in the paper's Table 3"),
+      _equal_time_note(records),
     ),
     "ablations": _ablations(records),
     "attention": _attention(records),
@@ -112,22 +112,30 @@ def spread(values: Sequence[float], format_one: Callable[[float], str]) -> str:
   return f"{mean} ({format_one(min(values))} to {format_one(max(values))})"
 
 
-def judge(loss: float, seeds: Sequence[float]) -> str:
-  """Tells what a change did to a loss whose seeds had these.
+def seeds_spread(values: Sequence[float]) -> tuple[float, float]:
+  """Returns `SPREAD`.
 
-  Inside their range it is no effect.
+  A fourth value of a normal distribution is outside the range of three every
+  other time, and outside of this one 13 times in 100.
   """
-  if min(seeds) <= loss <= max(seeds):
+  low, high = min(values), max(values)
+  return low - (high - low), high + (high - low)
+
+
+def judge(loss: float, seeds: Sequence[float]) -> str:
+  """Tells what a change did to a loss whose seeds had these."""
+  low, high = seeds_spread(seeds)
+  if low <= loss <= high:
     return _NO_EFFECT
-  return "worse" if loss > max(seeds) else "better"
+  return "worse" if loss > high else "better"
 
 
 def _data(records: Records) -> tables.Table:
   return tables.Table(
     "Data",
-    ("", *(name.removeprefix("num_") for name in DATA_FACTS)),
+    ("", *(name.removeprefix("num_") for name in jobs.DATA_FACTS)),
     tuple(
-      (split, *(written_numbers.count(facts[name]) for name in DATA_FACTS))
+      (split, *(written_numbers.count(facts[name]) for name in jobs.DATA_FACTS))
       for split, facts in records.data.items()
     ),
     (_unigram(records),),
@@ -135,12 +143,12 @@ def _data(records: Records) -> tables.Table:
 
 
 def _main(records: Records, rows: Sequence[_Row], title: str) -> tables.Table:
-  by_checkpoint: dict[tuple[str, int], dict[str, float]] = {}
+  results: dict[tuple[str, int], dict[str, results_lib.Summary]] = {}
   titles = {}
   for summary in records.fine_tuning:
     name, _, seed = summary.checkpoint.rpartition("_")
-    scores = by_checkpoint.setdefault((name, int(seed)), {})
-    scores[summary.task.name] = summary.score
+    of_tasks = results.setdefault((name, int(seed)), {})
+    of_tasks[summary.task.name] = summary
     titles[summary.task.name] = summary.task.title
   cells = []
   for row in rows:
@@ -160,13 +168,12 @@ def _main(records: Records, rows: Sequence[_Row], title: str) -> tables.Table:
         ),
         _speedup(records, row),
         *(
-          spread(
+          _score(
             [
-              by_checkpoint[row.checkpoint, seed][task]
+              results[row.checkpoint, seed][task]
               for seed in row.experiment.seeds
-              if task in by_checkpoint.get((row.checkpoint, seed), {})
-            ],
-            lambda score: f"{100 * score:.1f}",
+              if task in results.get((row.checkpoint, seed), {})
+            ]
           )
           for task in titles
         ),
@@ -187,11 +194,54 @@ def _main(records: Records, rows: Sequence[_Row], title: str) -> tables.Table:
     tuple(cells),
     (
       _unigram(records),
-      "Speedup of a training step, the mean over the run, against the"
-      " baseline's, by bin/benchmark.py in one process after another; in"
-      " brackets by FLOPs. Training time is without tracing, evaluation and"
-      " saving, on machines that differed from run to run.",
+      "Speedup: of a training step against the baseline's, the mean over the"
+      " run, by bin/benchmark.py, which times them in turns; in brackets by"
+      " FLOPs. Training time: without tracing, evaluation and saving, on the"
+      " machines that the runs below name.",
+      *_fine_tuning_notes(records),
     ),
+  )
+
+
+def _with_note(table: tables.Table, note: str) -> tables.Table:
+  return dataclasses.replace(table, notes=(*table.notes, *filter(None, [note])))
+
+
+def _equal_time_note(records: Records) -> str:
+  speedup = records.benchmark.get("mslt", {}).get("schedule_speedup")
+  if speedup is None:
+    return ""
+  return (
+    f"By that speedup the time of MSLT's {experiments.NUM_STEPS:,} steps is"
+    f" that of {experiments.NUM_STEPS / speedup:,.0f} of the baseline's; the"
+    f" runs were given {experiments.EQUAL_TIME_STEPS:,}."
+  )
+
+
+def _score(summaries: Sequence[results_lib.Summary]) -> str:
+  cell = spread(
+    [each.score for each in summaries], lambda score: f"{100 * score:.1f}"
+  )
+  is_constant = any(not each.is_better_than_constant for each in summaries)
+  return cell + ("*" if is_constant else "")
+
+
+def _fine_tuning_notes(records: Records) -> tuple[str, ...]:
+  if not records.fine_tuning:
+    return ()
+  constants = {
+    each.task.title: (each.constant_score, each.threshold)
+    for each in records.fine_tuning
+  }
+  told = ", ".join(
+    f"{title} {100 * constant:.1f} and {100 * threshold:.1f}"
+    for title, (constant, threshold) in constants.items()
+  )
+  return (
+    "Fine-tuning: the median of three seeds on dev for each pre-trained model."
+    " *: of one or more models no better than one answer for all examples"
+    " within two standard errors. What one answer scores, and what is to be"
+    f" beaten: {told}.",
   )
 
 
@@ -213,9 +263,12 @@ def _speedup(records: Records, row: _Row) -> str:
 
 
 def _ablations(records: Records) -> tables.Table:
-  mslt = _values(
-    records.finished(experiments.MSLT), "mlm_loss", experiments.NUM_STEPS
-  )
+  steps = experiments.NUM_STEPS
+  mslt = _values(records.finished(experiments.MSLT), "mlm_loss", steps)
+  first = records.runs.get(experiments.Run(experiments.MSLT, 0).name)
+  of_first_seed = None
+  if first is not None:
+    of_first_seed = comparison.value_at(first, "mlm_loss", steps, along="step")
   rows = []
   question = ""
   for each in experiments.ABLATIONS:
@@ -233,7 +286,7 @@ def _ablations(records: Records) -> tables.Table:
         )
       )
     runs = records.finished(each)
-    losses = _values(runs, "mlm_loss", experiments.NUM_STEPS)
+    losses = _values(runs, "mlm_loss", steps)
     if not losses or not mslt:
       continue
     rows.append(
@@ -241,8 +294,8 @@ def _ablations(records: Records) -> tables.Table:
         "",
         each.title,
         spread(losses, written_numbers.loss),
-        f"{statistics.fmean(losses) - statistics.fmean(mslt):+.3f}",
-        judge(statistics.fmean(losses), mslt),
+        written_numbers.difference(losses[0], of_first_seed),
+        judge(losses[0], mslt),
         _predicted(runs),
         f"bin/reproduce --only={each.name}_{each.seeds[0]}",
       )
@@ -253,7 +306,7 @@ def _ablations(records: Records) -> tables.Table:
       "question",
       "answer",
       "held-out MLM loss",
-      "against MSLT",
+      "against MSLT's seed 0",
       "",
       "speedup by FLOPs",
       "command",
@@ -261,7 +314,9 @@ def _ablations(records: Records) -> tables.Table:
     tuple(rows),
     (
       _unigram(records),
-      f"{_NO_EFFECT}: inside the range of MSLT's seeds.",
+      f"{_NO_EFFECT}: inside {SPREAD}; one in eight of the changes that have"
+      " none falls outside. One seed each, the first; the difference is to MSLT"
+      " with that seed, and so the same data in the same order.",
     ),
   )
 
@@ -284,9 +339,10 @@ def _attention(records: Records) -> tables.Table:
       columns[f"{name}: {what} {stages}"] = {
         each["layer"]: statistics.fmean(each["heads"]) for each in last[kind]
       }
-    columns[f"{name}: two heads of a layer, mean"] = {
-      "all": last["other_heads"]
-    }
+    if last["other_heads"] is not None:  # There is more than one head.
+      columns[f"{name}: two heads of a layer, mean"] = {
+        "all": last["other_heads"]
+      }
   columns = {title: column for title, column in columns.items() if column}
   layers = sorted(
     {each for column in columns.values() for each in column if each != "all"}
@@ -324,7 +380,10 @@ def _every_run(records: Records) -> tables.Table:
     "Every run",
     ("run", "held-out MLM loss", "wall time", "training", "machine", "command"),
     tuple(rows),
-    (_unigram(records),),
+    (
+      _unigram(records),
+      "Machine: the last one, of a run that was continued on another.",
+    ),
   )
 
 

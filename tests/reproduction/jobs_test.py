@@ -2,86 +2,103 @@
 
 import json
 import os
+import pathlib
 
 import pytest
 
+from mslt_tf import config as config_lib
+from mslt_tf import errors
 from mslt_tf.reproduction import experiments
 from mslt_tf.reproduction import jobs
 
+MSLT = experiments.Run(experiments.MSLT, 0)
+
+
+@pytest.fixture(autouse=True)
+def in_project(monkeypatch):
+  monkeypatch.chdir(pathlib.Path(__file__).parents[2])
+
 
 @pytest.fixture
-def workdir(tmp_path):
-  return jobs.Workdir(str(tmp_path))
+def places(tmp_path):
+  return jobs.Places(str(tmp_path / "work"), str(tmp_path / "records"))
 
 
-def names(workdir, glue_dir=""):
-  queue = jobs.all_jobs(workdir, inputs=["a", "b"], glue_dir=glue_dir)
-  return [job.name for job in queue]
+def make_queue(places, glue_dir=""):
+  found = jobs.all_jobs(places, inputs=["a", "b"], glue_dir=glue_dir)
+  return {job.name: job for job in found}
 
 
-def test_the_main_comparison_comes_first(workdir):
-  found = names(workdir)
-  assert found[:9] == [
+def write(path, content):
+  os.makedirs(os.path.dirname(path), exist_ok=True)
+  with open(path, "w", encoding="utf-8") as file:
+    file.write(content if isinstance(content, str) else json.dumps(content))
+
+
+def make_summary(run, *, is_finished=True, **overrides):
+  text = pathlib.Path(jobs.CONFIG).read_text()
+  config = config_lib.to_dict(
+    config_lib.load(text, source="test", overrides=run.settings)
+  )
+  config["data"]["directory"] = "/somewhere/else"
+  for section, values in overrides.items():
+    config[section].update(values)
+  return {"is_finished": is_finished, "config": config, "wall_seconds": 1.5}
+
+
+def test_the_main_comparison_comes_first(places):
+  found = list(make_queue(places))
+  assert found[:10] == [
     "data",
+    "benchmark_mslt",
+    "benchmark_stacking",
     "baseline_0",
+    "fine_tuning_baseline_0",
+    "fine_tuning_baseline_cut_0",
     "stacking_0",
+    "fine_tuning_stacking_0",
     "mslt_0",
-    "baseline_short_0",
-    "reviews_0",
-    "cut_reviews_0",
-    "benchmark of mslt",
-    "benchmark of stacking",
+    "fine_tuning_mslt_0",
   ]
-  assert found[9:15] == [
-    "baseline_1",
-    "stacking_1",
-    "mslt_1",
-    "baseline_short_1",
-    "reviews_1",
-    "cut_reviews_1",
-  ]
-  assert found[21] == "no_retraining_0"
+  assert found[3 + 3 * 9] == "no_retraining_0"
   assert found[-3:] == [
-    "attention of mslt_0",
-    "attention of stacking_0",
-    "attention of stacking_6_12_0",
+    "attention_mslt_0",
+    "attention_stacking_0",
+    "attention_stacking_6_12_0",
   ]
+  assert len(found) == 3 + 3 * 9 + 12 + 3
 
 
-def test_glue_joins_where_it_is_at_hand(workdir):
-  found = names(workdir, "GLUE")
-  assert [name for name in found if "glue" in name] == [
-    "glue_0",
-    "cut_glue_0",
-    "glue_1",
-    "cut_glue_1",
-    "glue_2",
-    "cut_glue_2",
-  ]
-
-
-def test_a_run_is_a_command_that_can_be_pasted(workdir):
-  run = experiments.Run(experiments.ABLATIONS[0], 0)
-  assert jobs.pretraining_job(workdir, run).command == (
+def test_a_run_is_a_command_that_can_be_pasted(places):
+  assert make_queue(places)["no_retraining_0"].command == (
     "pretrain.py",
     "--config=configs/reproduction.yaml",
-    f"--workdir={workdir.path}/no_retraining_0",
+    f"--workdir={places.workdir}/no_retraining_0",
     "--set=schedule.retraining_share=0",
     "--set=training.seed=0",
-    f"--set=data.directory={workdir.path}/data",
+    f"--set=data.directory={places.workdir}/data",
   )
 
 
-def test_the_cut_baseline_is_fine_tuned_from_its_earlier_stage(workdir):
-  queue = jobs.all_jobs(workdir, inputs=["a"], glue_dir="")
-  (job,) = (job for job in queue if job.name == "cut_reviews_2")
+def test_the_cut_baseline_is_fine_tuned_from_its_earlier_stage(places):
+  job = make_queue(places)["fine_tuning_baseline_cut_2"]
   assert job.command == (
     "finetune.py",
     "--config=configs/reproduction_finetuning.yaml",
     "--task=reviews",
-    f"--checkpoint=baseline_cut_2={workdir.path}/baseline_2",
+    f"--checkpoint=baseline_cut_2={places.workdir}/baseline_2",
     "--stage=1",
-    f"--workdir={workdir.path}/cut_reviews_2",
+    f"--workdir={places.workdir}/fine_tuning_baseline_cut_2",
+  )
+  assert job.needs == ("baseline_2",)
+
+
+def test_glue_joins_where_it_is_at_hand(places):
+  job = make_queue(places, "GLUE")["fine_tuning_mslt_1"]
+  assert job.command[2:5] == (
+    "--task=reviews,cola,mrpc,stsb,rte",
+    "--data_dir=GLUE",
+    f"--checkpoint=mslt_1={places.workdir}/mslt_1",
   )
 
 
@@ -90,38 +107,112 @@ def test_the_cut_baseline_is_fine_tuned_from_its_earlier_stage(workdir):
   [
     (None, False),
     ("{", False),
-    ('{"is_finished": false}', False),
-    ('{"is_finished": true}', True),
+    (make_summary, True),
+    (lambda run: make_summary(run, is_finished=False), False),
   ],
 )
-def test_a_run_is_finished_when_its_summary_says_so(workdir, content, expected):
-  job = jobs.pretraining_job(workdir, experiments.Run(experiments.MSLT, 0))
+def test_a_run_is_finished_when_its_summary_says_so(places, content, expected):
+  job = jobs.pretraining_job(places, MSLT)
   if content is not None:
-    path = os.path.join(workdir.path, "mslt_0")
-    os.makedirs(path)
-    with open(os.path.join(path, "summary.json"), "w") as file:
-      file.write(content)
+    write(job.result, content if isinstance(content, str) else content(MSLT))
   assert job.is_finished() is expected
+  assert not job.is_recorded()
+
+
+@pytest.mark.parametrize(
+  "overrides",
+  [
+    {"training": {"seed": 1}},
+    {"optimizer": {"peak_learning_rate": 0.5}},
+    {"schedule": {"stages": []}},
+    {"model": {"hidden_size": 64}},
+    {"data": {"batch_size": 32}},
+  ],
+)
+def test_a_run_of_another_config_is_no_result(places, overrides):
+  job = jobs.pretraining_job(places, MSLT)
+  write(job.record, make_summary(MSLT, **overrides))
+  with pytest.raises(errors.InputError) as error:
+    job.is_recorded()
+  assert str(error.value) == (
+    f"{places.records}/runs/mslt_0/summary.json: this is a run of another"
+    " config than configs/reproduction.yaml and its settings give; remove its"
+    " folder to train it anew."
+  )
+
+
+def test_how_a_run_is_carried_out_may_differ(places):
+  job = jobs.pretraining_job(places, MSLT)
+  write(job.result, make_summary(MSLT, training={"steps_per_loop": 1}))
+  assert job.is_finished()
+
+
+def test_what_is_kept_of_a_summary_names_no_folder(places):
+  job = jobs.pretraining_job(places, MSLT)
+  kept = job.to_keep(make_summary(MSLT))
+  assert kept["config"]["data"]["directory"] is None
+  assert kept["config"]["data"]["batch_size"] == 64
+  assert kept["wall_seconds"] == 1.5
+  assert job.is_whole(kept)
+
+
+def test_of_the_data_set_the_counts_are_kept(places):
+  manifest = {
+    "arguments": {"input": ["/somewhere"]},
+    "splits": {
+      "heldout": {
+        "num_documents": 1,
+        "num_sentences": 2,
+        "num_tokens": 3,
+        "num_examples": 4,
+        "shards": [],
+      }
+    },
+  }
+  assert jobs.data_job(places, ["a"]).to_keep(manifest) == {
+    "heldout": {
+      "num_documents": 1,
+      "num_sentences": 2,
+      "num_tokens": 3,
+      "num_examples": 4,
+    }
+  }
 
 
 @pytest.mark.parametrize(
   ("counts", "expected"),
   [
-    ([], False),
-    ([(3, 3)] * 3, False),
-    ([(3, 3)] * 3 + [(2, 3)], False),
-    ([(3, 3)] * 4, True),
+    ({}, False),
+    ({"reviews": (3, 3), "cola": (3, 3), "mrpc": (3, 3), "rte": (3, 3)}, False),
+    ({name: (3, 3) for name in ("reviews", *jobs.GLUE_TASKS)}, True),
+    (
+      {
+        **{name: (3, 3) for name in ("reviews", *jobs.GLUE_TASKS)},
+        "rte": (2, 3),
+      },
+      False,
+    ),
   ],
 )
 def test_fine_tuning_is_finished_when_all_its_runs_are(
-  tmp_path, counts, expected
+  places, counts, expected
 ):
-  queue = jobs.all_jobs(jobs.Workdir(str(tmp_path)), inputs=["a"], glue_dir="")
-  (job,) = (job for job in queue if job.name == "reviews_1")
-  (tmp_path / "reviews_1").mkdir()
-  (tmp_path / "reviews_1/results.json").write_text(
-    json.dumps(
-      [{"num_results": done, "num_expected": of} for done, of in counts]
-    )
+  job = make_queue(places, "GLUE")["fine_tuning_mslt_1"]
+  write(
+    job.result,
+    [
+      {"task": task, "num_results": done, "num_expected": of}
+      for task, (done, of) in counts.items()
+    ],
   )
   assert job.is_finished() is expected
+
+
+def test_a_damaged_file_is_told_where_it_is_read(tmp_path):
+  path = tmp_path / "damaged.json"
+  path.write_text("{")
+  with pytest.raises(
+    errors.InputError, match=rf"^{path} cannot be read: Expecting property name"
+  ):
+    jobs.read_json(str(path))
+  assert jobs.read_json(str(tmp_path / "absent.json")) is None
