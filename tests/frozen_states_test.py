@@ -219,7 +219,7 @@ def test_so_it_is_after_a_kill_in_the_stage_and_they_are_not_computed_again(
   shutil.copytree(killed, workdir)
   computed = _count_calls(monkeypatch, stored_states, "write")
   # From the checkpoint of step 12 less than a pass is left.
-  with caplog.at_level("INFO"):
+  with caplog.at_level("INFO", logger="absl"):
     assert pretrain.run(make_config(REUSE), workdir)
   assert "frozen states are read from" in caplog.text
   assert not computed
@@ -233,7 +233,7 @@ def test_a_run_goes_on_without_them_where_the_bound_is_now_too_low(
   shutil.copytree(killed, workdir)
   # 199 examples of 16 x 6 numbers of 4 bytes.
   limit = "training.reuse_frozen_states_gb=7.64e-05"
-  with caplog.at_level("INFO"):
+  with caplog.at_level("INFO", logger="absl"):
     assert pretrain.run(make_config(limit), workdir)
   assert (
     f"the frozen states of 199 examples take 7.64e-05 GB, more than {limit}"
@@ -313,7 +313,7 @@ def test_states_of_other_weights_are_computed_again(
 def test_none_are_stored_for_a_single_pass(
   make_config, data, model, tmp_path, caplog
 ):
-  with caplog.at_level("INFO"):
+  with caplog.at_level("INFO", logger="absl"):
     stored = _prepare(
       model, data, tmp_path / "none", make_config(REUSE), num_steps=4
     )

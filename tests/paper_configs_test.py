@@ -10,7 +10,7 @@ from mslt_tf.glue import protocol
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 # Protocols of fine-tuning; all others are runs of pre-training.
-PROTOCOLS = {"glue", "quickstart_reviews"}
+PROTOCOLS = {"glue", "quickstart_reviews", "reproduction_finetuning"}
 NAMES = sorted({path.stem for path in CONFIGS.glob("*.yaml")} - PROTOCOLS)
 METHODS = ("baseline", "stacking", "mslt")
 TRIOS = sorted(
