@@ -6,9 +6,8 @@ Examples; bin/reproduce makes the environment, then runs this:
   bin/reproduce --only=mslt_0,baseline_0
   bin/reproduce --check                  a shortened part, against the records
 
-Run again after an interruption, it goes on. docs/results.md shows what came
-out. The text comes from pip packages; GLUE's official files, given by
---glue_dir, are fine-tuned on too.
+Run again after an interruption, it goes on. The text comes from pip packages;
+GLUE's official files, given by --glue_dir, are fine-tuned on too.
 """
 
 import math

@@ -295,7 +295,7 @@ def _ablations(records: Records) -> tables.Table:
         each.title,
         spread(losses, written_numbers.loss),
         written_numbers.difference(losses[0], of_first_seed),
-        judge(losses[0], mslt),
+        judge(losses[0], mslt) if len(mslt) > 1 else "",
         _predicted(runs),
         f"bin/reproduce --only={each.name}_{each.seeds[0]}",
       )

@@ -201,6 +201,13 @@ def test_ablations_are_judged_by_the_spread_of_mslts_seeds():
   assert ("", "k = 2") not in rows  # Not run yet.
 
 
+def test_beside_a_single_seed_there_is_no_judgement():
+  records = make_records(mslt_0=5.0, six_stages_0=5.01)
+  rows = result_tables.all_tables(records)["ablations"].rows
+  (row,) = (row for row in rows if row[1] == "k = 6")
+  assert row[2:5] == ("5.010 (one seed)", "+0.010", "")
+
+
 def test_attention_shows_means_over_heads_by_layer():
   content = {
     "comparisons": [
