@@ -72,7 +72,14 @@ MAY_IMPORT = {
   "finetune": {*_PURE, *_MIDDLE, *_TOP},
   "benchmark": {*_PURE, *_MIDDLE, *_TOP},
   "planning": {*_PURE, "config", "outline", "planning"},
-  "reproduction": {"errors", "glue", "config", "analysis", "reproduction"},
+  "reproduction": {
+    "errors",
+    "glue",
+    "training",
+    "config",
+    "analysis",
+    "reproduction",
+  },
   "bin": {*_PURE, *_MIDDLE, *_TOP, *_BESIDE, "bin"},
 }
 

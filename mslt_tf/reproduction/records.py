@@ -4,7 +4,6 @@ records/runs/<run> is a workdir without its weights, for bin/compare_runs.py.
 `jobs` tells what else there is.
 """
 
-import json
 import os
 import shutil
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from mslt_tf.analysis import workdirs
 from mslt_tf.reproduction import experiments
 from mslt_tf.reproduction import jobs as jobs_lib
 from mslt_tf.reproduction import result_tables
+from mslt_tf.training import run_directory
 
 
 def keep(places: jobs_lib.Places, jobs: Sequence[jobs_lib.Job]) -> None:
@@ -32,7 +32,10 @@ def keep(places: jobs_lib.Places, jobs: Sequence[jobs_lib.Job]) -> None:
         continue
       if job.name in runs:
         _keep_curves(places, runs[job.name])
-      _write(job.record, job.to_keep(jobs_lib.read_json(job.result)))
+      run_directory.RunDirectory(os.path.dirname(job.record)).write_json(
+        os.path.basename(job.record),
+        job.to_keep(jobs_lib.read_json(job.result)),
+      )
   except OSError as error:
     raise errors.InputError(
       f"--records={places.records} cannot be written: {error.strerror}."
@@ -96,11 +99,3 @@ def _by_name(contents: dict[str, Any]) -> dict[str, Any]:
     os.path.basename(path).removesuffix(".json"): content
     for path, content in contents.items()
   }
-
-
-def _write(path: str, content: Any) -> None:
-  os.makedirs(os.path.dirname(path), exist_ok=True)
-  with open(f"{path}.unfinished", "w", encoding="utf-8") as file:
-    json.dump(content, file, indent=1)
-    file.write("\n")
-  os.replace(f"{path}.unfinished", path)

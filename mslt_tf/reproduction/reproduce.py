@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from mslt_tf import errors
 from mslt_tf.analysis import curves
 from mslt_tf.glue import tables
+from mslt_tf.glue import tasks
 from mslt_tf.reproduction import check
 from mslt_tf.reproduction import experiments
 from mslt_tf.reproduction import jobs as jobs_lib
@@ -17,7 +18,6 @@ from mslt_tf.reproduction import result_tables
 from mslt_tf.reproduction import texts
 
 _CURVES_FILE = "curves.png"
-_GLUE_FOLDERS = ("CoLA", "MRPC", "STS-B", "RTE")
 
 
 class Reproduction:
@@ -39,7 +39,8 @@ class Reproduction:
     """
     self._places = places
     inputs = texts.inputs(places.reviews)
-    for name in _GLUE_FOLDERS if glue_dir else ():
+    for task in jobs_lib.GLUE_TASKS if glue_dir else ():
+      name = tasks.get(task).title  # The folder's name, too.
       if not os.path.isdir(os.path.join(glue_dir, name)):
         raise errors.InputError(f"--glue_dir={glue_dir} has no folder {name}.")
     self._jobs = jobs_lib.all_jobs(places, inputs=inputs, glue_dir=glue_dir)
