@@ -135,7 +135,7 @@ def read_json(path: str, *, is_whole: bool = True) -> Any:
 def all_jobs(
   places: Places, *, inputs: Sequence[str], glue_dir: str
 ) -> list[Job]:
-  """Returns the queue: data, main comparison, ablations.
+  """Returns the queue: data, speed, main comparison, ablations.
 
   Args:
     places: Where they write.
@@ -144,15 +144,17 @@ def all_jobs(
   """
   jobs = [data_job(places, inputs)]
   jobs += [_benchmark_job(places, each) for each in _BENCHMARKS]
-  for run in experiments.main_runs():
-    jobs += [
-      pretraining_job(places, run),
-      _fine_tuning_job(places, run, glue_dir),
-    ]
+  main_runs = experiments.main_runs()
+  for run in experiments.all_runs():
+    jobs.append(pretraining_job(places, run))
+    # What needs a run's weights follows at once: the workdir may get lost.
+    if run in main_runs:
+      jobs.append(_fine_tuning_job(places, run, glue_dir))
     if run.experiment is experiments.BASELINE:
       jobs.append(_fine_tuning_job(places, run, glue_dir, is_cut=True))
-  jobs += [pretraining_job(places, run) for run in experiments.other_runs()]
-  return [*jobs, *(_attention_job(places, run) for run in _ATTENTION_OF)]
+    if run in _ATTENTION_OF:
+      jobs.append(_attention_job(places, run))
+  return jobs
 
 
 def data_job(places: Places, inputs: Sequence[str]) -> Job:
