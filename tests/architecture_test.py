@@ -74,6 +74,7 @@ MAY_IMPORT = {
   "planning": {*_PURE, "config", "outline", "planning"},
   "reproduction": {
     "errors",
+    "costs",
     "glue",
     "training",
     "config",

@@ -81,6 +81,16 @@ SHORT_BASELINE = Experiment(
 MAIN = (BASELINE, STACKING, MSLT, SHORT_BASELINE)
 
 ABLATIONS = (
+  # Whether depth gains anything at this size.
+  Experiment(
+    "three_layers",
+    "3 from the first step to the last, all trained",
+    (
+      "model.num_layers=3",
+      f"schedule={{method: baseline, num_steps: {NUM_STEPS}}}",
+    ),
+    question="layers",
+  ),
   Experiment(
     "no_retraining",
     "0 %",
@@ -150,6 +160,7 @@ ABLATIONS = (
 )
 # What MSLT itself answers to the ablations' questions.
 DEFAULTS = {
+  "layers": "3, 6, 9, 12",
   "share of retraining": "20 %",
   "growing stages": "k = 4",
   "new layers": "copied from the top",

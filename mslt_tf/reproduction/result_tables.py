@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from mslt_tf import costs
 from mslt_tf.analysis import comparison
 from mslt_tf.analysis import recorded_run
 from mslt_tf.analysis import written_numbers
@@ -238,10 +239,9 @@ def _fine_tuning_notes(records: Records) -> tuple[str, ...]:
     for title, (constant, threshold) in constants.items()
   )
   return (
-    "Fine-tuning: the median of three seeds on dev for each pre-trained model."
-    " *: of one or more models no better than one answer for all examples"
-    " within two standard errors. What one answer scores, and what is to be"
-    f" beaten: {told}.",
+    "Fine-tuning: one run for each pre-trained model, on dev. *: of one or more"
+    " models no better than one answer for all examples within two standard"
+    f" errors. What one answer scores, and what is to be beaten: {told}.",
   )
 
 
@@ -256,7 +256,7 @@ def _speedup(records: Records, row: _Row) -> str:
   measured = records.benchmark.get(row.experiment.name, {}).get(
     "schedule_speedup"
   )
-  predicted = _predicted(records.finished(row.experiment))
+  predicted = _predicted(records, row.experiment)
   if row.experiment in (experiments.BASELINE, experiments.SHORT_BASELINE):
     return predicted  # It is what the others are measured against.
   return f"{written_numbers.ratio(measured)} ({predicted})"
@@ -281,7 +281,7 @@ def _ablations(records: Records) -> tables.Table:
           spread(mslt, written_numbers.loss),
           "",
           "",
-          _predicted(records.finished(experiments.MSLT)),
+          _predicted(records, experiments.MSLT),
           "",
         )
       )
@@ -296,7 +296,7 @@ def _ablations(records: Records) -> tables.Table:
         spread(losses, written_numbers.loss),
         written_numbers.difference(losses[0], of_first_seed),
         judge(losses[0], mslt) if len(mslt) > 1 else "",
-        _predicted(runs),
+        _predicted(records, each),
         f"bin/reproduce --only={each.name}_{each.seeds[0]}",
       )
     )
@@ -321,9 +321,21 @@ def _ablations(records: Records) -> tables.Table:
   )
 
 
-def _predicted(runs: Sequence[recorded_run.RecordedRun]) -> str:
-  cost = runs[0].cost if runs else None
-  return "-" if cost is None else written_numbers.ratio(cost.speedup)
+def _predicted(records: Records, experiment: experiments.Experiment) -> str:
+  """Returns the speedup by FLOPs over the baseline, of 12 layers."""
+  whole = _cost(records, experiments.MSLT)
+  cost = _cost(records, experiment)
+  if whole is None or cost is None:
+    return "-"
+  baseline = whole.flops_per_example * whole.speedup
+  return written_numbers.ratio(baseline / cost.flops_per_example)
+
+
+def _cost(
+  records: Records, experiment: experiments.Experiment
+) -> costs.ScheduleCost | None:
+  runs = records.finished(experiment)
+  return runs[0].cost if runs else None
 
 
 def _attention(records: Records) -> tables.Table:

@@ -36,6 +36,7 @@ def test_the_main_comparison_has_each_method_with_three_seeds():
 
 def test_every_question_is_answered():
   assert [(each.question, each.title) for each in experiments.ABLATIONS] == [
+    ("layers", "3 from the first step to the last, all trained"),
     ("share of retraining", "0 %"),
     ("share of retraining", "10 %"),
     ("share of retraining", "40 %"),
@@ -61,7 +62,8 @@ def test_all_runs_but_the_short_ones_have_as_many_steps_and_layers():
       experiments.EQUAL_TIME_STEPS if is_short else experiments.NUM_STEPS
     )
     assert config.schedule.num_steps == expected, run.name
-    assert config.schedule.stages[-1].num_layers == 12, run.name
+    layers = 3 if run.name == "three_layers_0" else 12
+    assert config.schedule.stages[-1].num_layers == layers, run.name
     assert config.training.seed == run.seed
 
 
@@ -87,6 +89,10 @@ def test_an_ablation_differs_from_mslt_in_what_it_asks():
     for name in ("retraining_10", "retraining_40")
   }
   assert shares == {"retraining_10": 0.1, "retraining_40": 0.4}
+  assert [
+    (stage.num_layers, stage.num_frozen_layers)
+    for stage in configs["three_layers"].schedule.stages
+  ] == [(3, 0)]
   assert configs["no_retraining"].schedule.stages[-1].num_frozen_layers == 9
   assert [
     [stage.num_layers for stage in configs[name].schedule.stages]

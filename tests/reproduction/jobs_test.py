@@ -62,9 +62,9 @@ def test_the_main_comparison_comes_first(places):
     "fine_tuning_mslt_0",
     "attention_mslt_0",
   ]
-  assert found[3 + 3 * 9 + 2] == "no_retraining_0"
+  assert found[3 + 3 * 9 + 2] == "three_layers_0"
   assert found[-2:] == ["stacking_6_12_0", "attention_stacking_6_12_0"]
-  assert len(found) == 3 + 3 * 9 + 12 + 3
+  assert len(found) == 3 + 3 * 9 + 13 + 3
 
 
 def test_a_run_is_a_command_that_can_be_pasted(places):

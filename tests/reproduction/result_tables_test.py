@@ -201,6 +201,30 @@ def test_ablations_are_judged_by_the_spread_of_mslts_seeds():
   assert ("", "k = 2") not in rows  # Not run yet.
 
 
+def test_speedups_of_shallow_models_are_over_the_deep_baseline():
+  records = result_tables.Records(
+    runs={
+      "mslt_0": make_run("mslt_0", 5.0),
+      "three_layers_0": make_run(
+        "three_layers_0", 5.0, schedule=schedules.baseline(1, STEPS)
+      ),
+    }
+  )
+  deep, shallow = (
+    costs.schedule_cost(SHAPE, schedules.baseline(layers, STEPS))
+    for layers in (4, 1)
+  )
+  ratio = deep.flops_per_example / shallow.flops_per_example
+  assert ratio > 2
+  rows = result_tables.all_tables(records)["ablations"].rows
+  assert rows[0][5] == "1.00"
+  assert rows[1][1:3] == (
+    "3 from the first step to the last, all trained",
+    "5.000 (one seed)",
+  )
+  assert rows[1][5] == f"{ratio:.2f}"
+
+
 def test_beside_a_single_seed_there_is_no_judgement():
   records = make_records(mslt_0=5.0, six_stages_0=5.01)
   rows = result_tables.all_tables(records)["ablations"].rows
