@@ -1,4 +1,4 @@
-# Sourced by bin/test, bin/quickstart and .ci/run: makes .venv in the checkout.
+# Sourced by bin/test, bin/quickstart, bin/reproduce and .ci/run: makes .venv in the checkout.
 # shellcheck shell=bash
 
 # make_environment runtime|dev|ci

@@ -73,7 +73,7 @@ class FinishedStage:
     path = vocab_file or os.path.join(self.directory.path, VOCABULARY_FILE)
     if not tf.io.gfile.exists(path):
       raise errors.InputError(
-        f"{path} is missing; --vocab=FILE names the vocabulary instead."
+        f"{path} is missing; copy the vocabulary of the data there."
       )
     vocabulary = vocabulary_lib.load(path)
     if len(vocabulary) != self.architecture.vocab_size:

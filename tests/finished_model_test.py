@@ -121,9 +121,7 @@ def test_the_data_may_be_gone(copied, tmp_path):
 
 def test_a_workdir_without_a_vocabulary_takes_a_given_one(copied, vocab_file):
   (copied / "vocab.txt").unlink()
-  with pytest.raises(
-    errors.InputError, match=r"vocab\.txt is missing; --vocab"
-  ):
+  with pytest.raises(errors.InputError, match=r"vocab\.txt is missing; copy"):
     finished_model.load(str(copied))
   model = finished_model.load(str(copied), vocab_file=vocab_file)
   assert model.vocabulary.tokens[5] == "."
