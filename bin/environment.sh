@@ -1,4 +1,5 @@
-# Sourced by bin/test, bin/quickstart, bin/reproduce and .ci/run: makes .venv in the checkout.
+# Sourced by bin/test, bin/quickstart, bin/reproduce and .ci/run: makes .venv in
+# the checkout.
 # shellcheck shell=bash
 
 # make_environment runtime|dev|ci

@@ -144,11 +144,10 @@ def all_jobs(
   """
   jobs = [data_job(places, inputs)]
   jobs += [_benchmark_job(places, each) for each in _BENCHMARKS]
-  main_runs = experiments.main_runs()
   for run in experiments.all_runs():
     jobs.append(pretraining_job(places, run))
     # What needs a run's weights follows at once: the workdir may get lost.
-    if run in main_runs:
+    if run.experiment in experiments.MAIN:
       jobs.append(_fine_tuning_job(places, run, glue_dir))
     if run.experiment is experiments.BASELINE:
       jobs.append(_fine_tuning_job(places, run, glue_dir, is_cut=True))
