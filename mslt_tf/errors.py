@@ -21,13 +21,20 @@ class UnavailableError(InputError):
   """
 
 
+# Kubeflow's training operator takes it as "worth another try".
+_TRY_AGAIN = 138
+
+
+class BusyError(UnavailableError):
+  """Another process is at work there; when it has ended this one can begin."""
+
+  exit_status = _TRY_AGAIN
+
+
 class LostWorkerError(RuntimeError):
-  """Another worker died or cannot be reached; starting all again continues.
+  """Another worker died or cannot be reached; starting all again continues."""
 
-  Kubeflow's training operator takes this status as "worth another try".
-  """
-
-  exit_status = 138
+  exit_status = _TRY_AGAIN
 
 
 class TerminatedError(RuntimeError):

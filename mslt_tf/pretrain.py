@@ -1,5 +1,6 @@
 """Pre-training of BERT by a schedule of stages, from config to summary."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -81,10 +82,19 @@ def run(
   with (
     cluster_lib.naming_lost_workers(cluster),
     termination.watch() as is_asked_to_stop,
+    contextlib.ExitStack() as stack,
   ):
+    data = assembly.open_data(config)
+    attention_images.check(config, data)
+    # What cannot begin leaves no workdir.
+    initial = initial_weights.read(config, workdir, data)
+    if cluster.is_chief:
+      stack.enter_context(run_directory.alone(workdir))
     return _run_stages(
       config,
       workdir,
+      data=data,
+      initial=initial,
       cluster=cluster,
       deadline=loop.Deadline(started + max_seconds),
       clock=metrics.Clock(started),
@@ -96,14 +106,14 @@ def _run_stages(
   config: config_lib.Config,
   workdir: str,
   *,
+  data: manifest.Data,
+  initial: initial_weights.InitialWeights | None,
   cluster: cluster_lib.Cluster,
   deadline: loop.Deadline,
   clock: metrics.Clock,
   is_asked_to_stop: tf.Variable,
 ) -> bool:
-  data = assembly.open_data(config)
-  attention_images.check(config, data)
-  directory = _open_workdir(config, workdir, data, cluster)
+  directory = _open_workdir(config, workdir, data, initial, cluster)
   stages = outline.place_stages(config.schedule)
   num_finished = 0
   if cluster.is_chief:
@@ -148,6 +158,7 @@ def _run_stages(
       attention_images.write(
         directory, stage.number, config.training.attention_sentence
       )
+    _write_summary(config, data, cluster, directory, clock)
   _write_summary(config, data, cluster, directory, clock)
   # No worker leaves while another still needs it.
   was_asked = cluster.any(bool(is_asked_to_stop.numpy()))
@@ -205,12 +216,12 @@ def _open_workdir(
   config: config_lib.Config,
   workdir: str,
   data: manifest.Data,
+  initial: initial_weights.InitialWeights | None,
   cluster: cluster_lib.Cluster,
 ) -> run_directory.RunDirectory:
   """Claims the workdir for the run, once for all workers."""
   identity = config_lib.identity(config)
   identity["data"]["fingerprint"] = data.fingerprint
-  initial = initial_weights.read(config, workdir, data)
   if initial is not None:
     identity["model"]["initial_weights_sha256"] = initial.sha256
   if cluster.is_chief:

@@ -93,9 +93,13 @@ class FineTuning:
     """Makes the runs that are not finished, and returns all tables as text.
 
     Raises:
+      errors.BusyError: another process is at work there.
       errors.InputError: the workdir holds other runs, or a run diverges.
     """
-    files = run_files.RunFiles(workdir)
+    with run_directory.alone(workdir):
+      return self._run(run_files.RunFiles(workdir))
+
+  def _run(self, files: run_files.RunFiles) -> str:
     files.claim(self.protocol)
     for name in self._stages:
       files.claim_checkpoint(name, self._models[name])

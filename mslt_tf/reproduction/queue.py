@@ -1,7 +1,6 @@
 """Runs the jobs one after another; what is finished is left as it is."""
 
 import contextlib
-import fcntl
 import os
 import shlex
 import signal
@@ -13,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from absl import logging
 
 from mslt_tf import errors
+from mslt_tf import file_lock
 from mslt_tf.reproduction import jobs as jobs_lib
 
 _LOCK_FILE = "lock"
@@ -27,32 +27,30 @@ def alone(workdir: str) -> Iterator[int]:
     parent keeps others out until it has ended, too.
 
   Raises:
-    errors.InputError: Someone is at work there, or it cannot be made.
+    errors.BusyError: Someone is at work there.
+    errors.InputError: It cannot be made.
   """
 
   def stop(*_) -> None:
     raise errors.TerminatedError("stopped by SIGTERM; run again to continue.")
 
-  try:
-    os.makedirs(workdir, exist_ok=True)
-    lock = os.open(os.path.join(workdir, _LOCK_FILE), os.O_RDWR | os.O_CREAT)
-  except OSError as error:
-    raise errors.InputError(
-      f"--workdir={workdir} cannot be written: {error.strerror}."
-    ) from error
-  handler_before = signal.signal(signal.SIGTERM, stop)
-  try:
+  with contextlib.ExitStack() as stack:
     try:
-      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+      os.makedirs(workdir, exist_ok=True)
+      lock = stack.enter_context(
+        file_lock.held(
+          os.path.join(workdir, _LOCK_FILE),
+          busy=f"--workdir={workdir}: another bin/reproduce is at work there,"
+          " or a job that it began.",
+        )
+      )
+    except OSError as error:
       raise errors.InputError(
-        f"--workdir={workdir}: another bin/reproduce is at work there, or a job"
-        " that it began."
-      ) from None
+        f"--workdir={workdir} cannot be written: {error.strerror}."
+      ) from error
+    handler_before = signal.signal(signal.SIGTERM, stop)
+    stack.callback(signal.signal, signal.SIGTERM, handler_before)
     yield lock
-  finally:
-    signal.signal(signal.SIGTERM, handler_before)
-    os.close(lock)
 
 
 def to_do(jobs: Sequence[jobs_lib.Job]) -> list[jobs_lib.Job]:
@@ -98,6 +96,7 @@ def run(
   """
   deadline = None if max_hours is None else time.time() + 3600 * max_hours
   failures: dict[str, str] = {}
+  is_in_time = True
   for number, job in enumerate(jobs, start=1):
     failed = [name for name in job.needs if name in failures]
     if failed:
@@ -105,7 +104,8 @@ def run(
       continue
     seconds = None if deadline is None else deadline - time.time()
     if seconds is not None and seconds <= 0:
-      return False
+      is_in_time = False
+      break
     logging.info("%d of %d: %s", number, len(jobs), job.name)
     start = time.time()
     log_path = os.path.join(log_dir, f"{job.name}.log")
@@ -113,7 +113,8 @@ def run(
       try:
         status = process.wait(seconds)
       except subprocess.TimeoutExpired:
-        return False
+        is_in_time = False
+        break
     if status or not job.is_finished():
       failures[job.name] = (
         f"{job.name} failed with status {status}, {log_path} says why, the"
@@ -125,7 +126,7 @@ def run(
     after_each()
   if failures:
     raise errors.InputError("; ".join(failures.values()))
-  return True
+  return is_in_time
 
 
 @contextlib.contextmanager

@@ -1,12 +1,14 @@
 """Where a run writes: its identity, its stages' files and its summary.
 
 workdir/
+  lock                   held by the process that is at work here
   identity.json          what may not change between two starts
   config.yaml            the resolved config of the last start
   summary.json           how the run stands
   tensorboard/           event files, with those of each stage in stage_N/
   vocab.txt              of the data, where it is known
   data.json              what the data are, for the model's card
+  workers_token          of several workers: that all see this directory
   stage_0/               the weights of an initial checkpoint, like stage_1
   stage_1/
     metrics.jsonl        a line for every log and every evaluation
@@ -30,6 +32,7 @@ import numpy as np
 import tensorflow as tf
 
 from mslt_tf import errors
+from mslt_tf import file_lock
 
 _HOW_TO_CONTINUE = (
   " A finished run goes on with --set=schedule.extra_steps=[N], and once more"
@@ -49,6 +52,30 @@ def writing(path: str) -> Iterator[None]:
   except (tf.errors.OpError, OSError) as error:
     reason = _NODE.sub("", str(error).splitlines()[0])
     raise errors.InputError(f"{path} cannot be written: {reason}") from error
+
+
+@contextlib.contextmanager
+def alone(workdir: str) -> Iterator[None]:
+  """Keeps other processes out of a workdir, which is made if need be.
+
+  Not where it is in a bucket.
+
+  Raises:
+    BusyError: One is at work there.
+    InputError: It cannot be made.
+  """
+  _check_is_no_file(workdir)
+  with contextlib.ExitStack() as stack:
+    if _is_local(workdir):
+      with writing(workdir):
+        tf.io.gfile.makedirs(workdir)
+        stack.enter_context(
+          file_lock.held(
+            os.path.join(workdir, "lock"),
+            busy=f"--workdir={workdir}: another process is at work there.",
+          )
+        )
+    yield
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +134,8 @@ class RunDirectory:
   ) -> None:
     """Writes the stage's file, from then on the stage is finished.
 
-    A kill at any moment leaves either no stage file or a whole one.
+    A kill at any moment leaves either no stage file or a whole one, and so does
+    a power failure, where the workdir is local.
     """
     self.write_json(f"stage_{number}/results.json", results)
     # Among the checkpoints: whatever a kill leaves here goes with them.
@@ -118,8 +146,9 @@ class RunDirectory:
 
   def remove_checkpoints(self, number: int) -> None:
     """Frees the room of a finished stage, which is never entered again."""
-    if tf.io.gfile.exists(self.checkpoints(number)):
-      tf.io.gfile.rmtree(self.checkpoints(number))
+    with writing(self.checkpoints(number)):
+      if tf.io.gfile.exists(self.checkpoints(number)):
+        tf.io.gfile.rmtree(self.checkpoints(number))
 
   def read_stage(self, number: int) -> dict[str, np.ndarray]:
     """Returns the arrays of a finished stage by name."""
@@ -155,6 +184,7 @@ class RunDirectory:
       tf.io.gfile.makedirs(os.path.dirname(path))
       with tf.io.gfile.GFile(path + ".unfinished", "w") as file:
         file.write(text)
+      _flush(path + ".unfinished")
       tf.io.gfile.rename(path + ".unfinished", path, overwrite=True)
 
   def _weights(self, number: int) -> str:
@@ -185,7 +215,9 @@ def write_arrays(
       tensors=[arrays[name] for name in names],
     )
     for suffix in (_DATA_SUFFIX, _INDEX_SUFFIX):
+      _flush(unfinished + suffix)
       tf.io.gfile.rename(unfinished + suffix, prefix + suffix, overwrite=True)
+    _flush(os.path.dirname(prefix))
 
 
 def read_arrays(prefix: str) -> dict[str, np.ndarray]:
@@ -241,10 +273,29 @@ def claim(workdir: str, identity: Mapping[str, Any]) -> RunDirectory:
       )
     if not difference:
       return directory
-  elif tf.io.gfile.exists(workdir) and not tf.io.gfile.isdir(workdir):
-    raise errors.InputError(f"--workdir={workdir} is a file, not a directory.")
+  _check_is_no_file(workdir)
   directory.write_json(name, identity)
   return directory
+
+
+def _check_is_no_file(workdir: str) -> None:
+  if tf.io.gfile.exists(workdir) and not tf.io.gfile.isdir(workdir):
+    raise errors.InputError(f"--workdir={workdir} is a file, not a directory.")
+
+
+def _is_local(path: str) -> bool:
+  return "://" not in path
+
+
+def _flush(path: str) -> None:
+  """Has a file, or the names in a directory, outlast a power failure."""
+  if not _is_local(path):
+    return
+  descriptor = os.open(path, os.O_RDONLY)
+  try:
+    os.fsync(descriptor)
+  finally:
+    os.close(descriptor)
 
 
 def _continues(

@@ -114,6 +114,12 @@ def test_no_job_begins_after_the_time_is_over():
   assert not os.path.exists("logs")
 
 
+def test_a_failure_is_reported_though_the_time_is_over():
+  queued = [make_job("bad", status=3), make_job("slow", seconds=60)]
+  with pytest.raises(errors.InputError, match=r"^bad failed with status 3"):
+    run(*queued, max_hours=2 / 3600)
+
+
 def test_the_time_limit_asks_a_job_to_save():
   start = time.monotonic()
   assert run(make_job("slow", seconds=60), max_hours=2 / 3600) == (False, [])

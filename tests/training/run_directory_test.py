@@ -268,6 +268,30 @@ def test_a_workdir_that_is_a_file_is_an_error(tmp_path):
     run_directory.claim(str(path), _identity())
 
 
+def test_a_workdir_has_one_process_at_a_time(tmp_path):
+  workdir = str(tmp_path / "new" / "run")
+  with (
+    run_directory.alone(workdir),
+    pytest.raises(
+      errors.InputError, match=f"^--workdir={workdir}: another process is at"
+    ),
+    run_directory.alone(workdir),
+  ):
+    pass
+  with run_directory.alone(workdir):
+    assert run_directory.claim(workdir, _identity())
+
+
+def test_no_process_works_in_a_file(tmp_path):
+  path = tmp_path / "run"
+  path.write_text("")
+  with (
+    pytest.raises(errors.InputError, match=f"--workdir={path} is a file"),
+    run_directory.alone(str(path)),
+  ):
+    pass
+
+
 def test_a_damaged_identity_is_an_error_that_names_it(tmp_path):
   workdir = str(tmp_path / "run")
   run_directory.claim(workdir, _identity())

@@ -6,14 +6,15 @@ that is whole is moved out of it, the manifest last.
 """
 
 import contextlib
-import fcntl
 import json
 import os
+import re
 from collections.abc import Iterator
 
 import tensorflow as tf
 
 from mslt_tf import errors
+from mslt_tf import file_lock
 from mslt_tf.data import whole_files
 from mslt_tf.data.reading import manifest
 from mslt_tf.data.reading import record_index
@@ -22,11 +23,48 @@ VOCAB_FILE = "vocab.txt"
 
 _SCRATCH_DIRECTORY = "unfinished"
 _ARGUMENTS_FILE = "arguments.json"
-_LOCK_FILE = "lock"
+_LOCK_FILE = ".lock"  # In the output directory, and there for good.
+# All that a build writes into the directory for what is unfinished.
+_OWN_FILE = re.compile(
+  r"((arguments|text|examples|manifest)\.json|vocab\.txt|text-\d+-\d+"
+  r"|examples-(train|heldout)-\d+"
+  r"|(train|heldout)-\d+-of-\d+\.tfrecord(\.index)?|lock)(\.[0-9a-f]{32})?"
+)
+
+
+@contextlib.contextmanager
+def locked(output_directory: str) -> Iterator[None]:
+  """Makes the directory and keeps other builds out of it; not in buckets.
+
+  Raises:
+    errors.InputError: a build is under way there.
+    errors.UnavailableError: it cannot be written.
+  """
+  with contextlib.ExitStack() as stack:
+    with _reported(output_directory):
+      # One that is complete may be for reading only.
+      if not _is_complete(output_directory):
+        tf.io.gfile.makedirs(output_directory)
+        if "://" not in output_directory:
+          stack.enter_context(
+            file_lock.held(
+              os.path.join(output_directory, _LOCK_FILE),
+              busy=f"output_dir={output_directory!r}: another process is"
+              " building there.",
+            )
+          )
+    yield
+
+
+def _is_complete(output_directory: str) -> bool:
+  """Says whether nothing is left to be done, not even to be removed."""
+  return manifest.exists(output_directory) and not tf.io.gfile.exists(
+    os.path.join(output_directory, _SCRATCH_DIRECTORY)
+  )
 
 
 def existing_manifest(output_directory: str, arguments: dict) -> dict | None:
-  """Returns the manifest of the data set that is there, or None.
+  """Returns the manifest of the data set that is there, or None; when `locked`.
 
   Raises:
     errors.InputError: it was built with other arguments.
@@ -44,7 +82,10 @@ def existing_manifest(output_directory: str, arguments: dict) -> dict | None:
     "choose another directory.",
   )
   # A build that was killed at its very end may have left it.
-  _remove(os.path.join(output_directory, _SCRATCH_DIRECTORY))
+  scratch = os.path.join(output_directory, _SCRATCH_DIRECTORY)
+  with _reported(output_directory):
+    if not _foreign_files(scratch):
+      _remove(scratch)
   return description
 
 
@@ -60,14 +101,14 @@ def _check_arguments(
 
 @contextlib.contextmanager
 def scratch_directory(output_directory: str, arguments: dict) -> Iterator[str]:
-  """Gives the directory for what is unfinished.
+  """Gives the directory for what is unfinished; when `locked`.
 
   It has what an unfinished build of the same arguments left. After an error it
   goes, unless that was an `errors.UnavailableError`.
 
   Raises:
-    errors.InputError: there is an unfinished build of other arguments, or one
-      that is under way.
+    errors.InputError: there is an unfinished build of other arguments, or
+      something that no build has left.
   """
   scratch = os.path.join(output_directory, _SCRATCH_DIRECTORY)
   path = os.path.join(scratch, _ARGUMENTS_FILE)
@@ -81,47 +122,47 @@ def scratch_directory(output_directory: str, arguments: dict) -> Iterator[str]:
           f"finish that with the same command, or remove {scratch!r}.",
         )
     else:
-      # Something that was removed in part.
+      # Something that was removed in part, unless it is not of a build.
+      if foreign := _foreign_files(scratch):
+        raise errors.InputError(
+          f"{scratch!r} is where a build puts what is unfinished, but"
+          f" {foreign[0]!r} in it is of no build; move it away."
+        )
       _remove(scratch)
       tf.io.gfile.makedirs(scratch)
       write_json(arguments, path)
-  with _locked(scratch):
-    try:
-      with _reported(output_directory):
-        whole_files.remove_pieces(scratch)
-        yield scratch
-    except errors.InputError as error:
-      if not isinstance(error, errors.UnavailableError):
-        _remove(scratch)
-      raise
+  try:
+    with _reported(output_directory):
+      whole_files.remove_pieces(scratch)
+      yield scratch
+  except errors.InputError as error:
+    if not isinstance(error, errors.UnavailableError):
+      _remove(scratch)
+    raise
 
 
-@contextlib.contextmanager
-def _locked(scratch: str) -> Iterator[None]:
-  """Keeps others out, which would remove the pieces; not in buckets."""
-  with contextlib.ExitStack() as stack:
-    with contextlib.suppress(FileNotFoundError):  # A bucket.
-      file = stack.enter_context(open(os.path.join(scratch, _LOCK_FILE), "w"))
-      try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-      except BlockingIOError:
-        raise errors.InputError(
-          f"output_dir={os.path.dirname(scratch)!r}: another process is"
-          " building there."
-        ) from None
-    yield
+def _foreign_files(scratch: str) -> list[str]:
+  """Returns the names in a directory that are none of a build's files."""
+  if not tf.io.gfile.exists(scratch):
+    return []
+  return [
+    name
+    for name in sorted(tf.io.gfile.listdir(scratch))
+    if not _OWN_FILE.fullmatch(name)
+  ]
 
 
 def publish(scratch: str, output_directory: str) -> None:
   """Moves a data set that is whole out of `scratch`, the manifest last."""
-  description = manifest.load(scratch)
-  for name in (*_files(description), manifest.FILE):
-    path = os.path.join(scratch, name)
-    # A build that was killed here has moved some.
-    if tf.io.gfile.exists(path):
-      tf.io.gfile.rename(
-        path, os.path.join(output_directory, name), overwrite=True
-      )
+  for names in (_files(manifest.load(scratch)), [manifest.FILE]):
+    for name in names:
+      path = os.path.join(scratch, name)
+      # A build that was killed here has moved some.
+      if tf.io.gfile.exists(path):
+        tf.io.gfile.rename(
+          path, os.path.join(output_directory, name), overwrite=True
+        )
+    whole_files.sync(output_directory)
   tf.io.gfile.rmtree(scratch)
 
 
@@ -151,11 +192,12 @@ def write_json(value: object, path: str) -> None:
 
 @contextlib.contextmanager
 def _reported(output_directory: str) -> Iterator[None]:
-  """Turns a failure to write into an `errors.UnavailableError`."""
+  """Turns a failure to write or read into an `errors.UnavailableError`."""
   try:
     yield
   except (tf.errors.OpError, OSError) as error:
     reason = str(getattr(error, "message", error)).splitlines()[0]
-    raise errors.UnavailableError(
-      f"output_dir={output_directory!r} cannot be written: {reason}"
-    ) from error
+    # It may be of the input, or of temporary files.
+    if output_directory in reason:
+      reason = f"output_dir={output_directory!r} cannot be written: {reason}"
+    raise errors.UnavailableError(reason) from error
