@@ -594,6 +594,8 @@ _LARGEST_WHOLE_NUMBER = 2**53  # That floats hold exactly.
 _RANGES = {
   # The dropouts of a model are numbered below 2^12, three a layer.
   "model.num_layers": (1, 1366),
+  # Every example has two.
+  "model.num_segments": (2, math.inf),
   "model.hidden_dropout": (0, 1),
   "model.attention_dropout": (0, 1),
   "optimizer.warmup_steps": (0, math.inf),

@@ -128,7 +128,9 @@ def progressive_stacking(
     num_steps: Steps of the whole run.
     stage_shares: The share of the steps that each stage gets; sums to 1.
   """
-  steps_of_stages = _split_steps(num_steps, stage_shares)
+  steps_of_stages = _split_steps(
+    num_steps, stage_shares, f"stage_shares={list(stage_shares)}"
+  )
   num_growths = len(stage_shares) - 1
   depth, remainder = divmod(num_layers, 2**num_growths)
   if remainder or not depth:
@@ -211,9 +213,11 @@ def mslt(
       f" the growing stages are {num_growing}."
     )
   shares = list(growing_shares)
+  named = f"growing_shares={shares}"
   if retraining_share:
     shares.append(retraining_share)
-  steps_of_stages = _split_steps(num_steps, shares)
+    named += f" and retraining_share={retraining_share}"
+  steps_of_stages = _split_steps(num_steps, shares, named)
   stages = []
   for steps in steps_of_stages[:num_growing]:
     stages.append(
@@ -249,16 +253,20 @@ def _layerwise_stage(
   )
 
 
-def _split_steps(num_steps: int, shares: Sequence[float]) -> list[int]:
-  """Returns the steps of each stage; borders are rounded, the sum is kept."""
+def _split_steps(
+  num_steps: int, shares: Sequence[float], named: str
+) -> list[int]:
+  """Returns the steps of each stage; borders are rounded, the sum is kept.
+
+  Args:
+    num_steps: Of the run.
+    shares: Of each stage.
+    named: What to call the shares in errors.
+  """
   if not shares or not all(share > 0 for share in shares):
-    raise errors.InputError(
-      f"stage_shares={list(shares)} must be one or more shares above 0."
-    )
+    raise errors.InputError(f"{named} must be one or more shares above 0.")
   if abs(sum(shares) - 1) > 1e-6:
-    raise errors.InputError(
-      f"stage_shares={list(shares)} sum to {sum(shares):.9g}, not to 1."
-    )
+    raise errors.InputError(f"{named} sum to {sum(shares):.9g}, not to 1.")
   inner = [round(num_steps * end) for end in itertools.accumulate(shares[:-1])]
   # The shares sum to 1 but for rounding, which must not cost a step.
   steps_of_stages = [

@@ -180,7 +180,10 @@ class StageTraining:
         f"{damaged or self._data.source}: a record is damaged or cut off."
       ) from error
     except input_pipeline.MALFORMED as error:
-      logging.info("an example may be malformed; looking for it")
+      logging.info(
+        "an example may be malformed; looking for it in all of the data (%s)",
+        str(error).splitlines()[0],
+      )
       malformed = input_pipeline.find_malformed(self._data)
       if malformed is None:
         raise
@@ -199,10 +202,13 @@ class StageTraining:
       directory=self._directory.frozen_states(self._stage.number),
       num_steps=self._stage.end - int(self._step.numpy()),
       use_xla=use_xla(self._config),
-      should_stop=lambda: bool(is_asked_to_stop.numpy()),
+      # There is one worker, whose clock is the run's.
+      should_stop=lambda: (
+        bool(is_asked_to_stop.numpy()) or self._deadline.is_near()
+      ),
     )
     if states is not None:
-      # Training would be as long without them.
+      # What they spare the steps, they cost here.
       self._clock.add_train_seconds(time.monotonic() - start)
     return states
 
@@ -318,6 +324,8 @@ class StageTraining:
       )
     next_batch = int(self._batch_index.numpy())
     self._restore()
+    # The chief's next checkpoint may replace the one that others still read.
+    self._cluster.barrier()
     if self._cluster.is_chief:
       logging.warning(
         "%s; back to step %s, leaving out batches %s to %s (recovery %d of %d)",
@@ -436,6 +444,8 @@ class StageTraining:
 
   def _finish(self) -> None:
     """Writes the stage's file, which every worker then goes on from."""
+    # What is mapped into memory cannot be removed everywhere.
+    self._iterator = self._frozen_states = None
     if self._cluster.is_chief:
       self._write_stage()
     self._cluster.barrier()

@@ -94,7 +94,8 @@ OPERATIONS = {
     "rename 1 to weights",
     "rename 2 to weights",
   ),
-  FINISHED: ("rmtree checkpoints", "rename 1 to summary"),
+  # The first summary is that of the process's start.
+  FINISHED: ("rmtree checkpoints", "rename 2 to summary"),
 }
 # Differ between any two runs.
 TIMES = {

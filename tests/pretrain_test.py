@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from mslt_tf import config as config_lib
 from mslt_tf import errors
+from mslt_tf import frozen_states
 from mslt_tf import pretrain
 from mslt_tf import stage_training
 from mslt_tf.training import metrics
@@ -208,6 +209,9 @@ def test_a_killed_run_ends_with_the_same_weights(
     kill_at(patch, step, kind=kind)
     with pytest.raises(KilledError):
       pretrain.run(make_config(), workdir)
+  # Stage 1 ends after step 4.
+  summary = run_directory.RunDirectory(workdir).read_json("summary.json")
+  assert len(summary["stages"]) == (1 if step > 4 else 0)
   assert pretrain.run(make_config(), workdir)
   assert_same_arrays(stage_arrays(workdir, 3), stage_arrays(finished, 3))
   train = [r["step"] for r in records_of(workdir) if r["kind"] == "train"]
@@ -226,6 +230,28 @@ def test_a_run_stops_at_its_time_limit_and_goes_on(
   assert summary["is_finished"] is False
   assert pretrain.run(make_config(), workdir)
   assert_same_arrays(stage_arrays(workdir, 3), stage_arrays(finished, 3))
+
+
+def test_a_run_is_alone_in_its_workdir(finished, make_config):
+  with (
+    run_directory.alone(finished),
+    pytest.raises(errors.BusyError, match="another process is at work there"),
+  ):
+    pretrain.run(make_config(), finished)
+
+
+def test_the_time_limit_holds_while_frozen_states_are_computed(
+  make_config, tmp_path, monkeypatch
+):
+  answers = []
+
+  def prepare(*_, should_stop, **__):
+    answers.append(should_stop())
+
+  monkeypatch.setattr(frozen_states, "prepare", prepare)
+  workdir = str(tmp_path / "run")
+  assert not pretrain.run(make_config(), workdir, max_seconds=1e-9)
+  assert answers == [True]
 
 
 def test_optimizer_state_is_carried_through_growth_and_a_kill(

@@ -443,8 +443,15 @@ def test_growing_stages_of_mslt_can_differ_in_length():
   ("shares", "message"),
   [
     ([0.4, 0.4], "has 2 shares; the growing stages are 3"),
-    ([0.4, 0.3, 0.2], "sum to 1.1, not to 1"),
-    ([0.8, 0.0, 0.0], "must be one or more shares above 0"),
+    (
+      [0.4, 0.3, 0.2],
+      r"growing_shares=\[0\.4, 0\.3, 0\.2\] and retraining_share=0\.2 sum to"
+      r" 1\.1, not to 1",
+    ),
+    (
+      [0.8, 0.0, 0.0],
+      r"growing_shares=\[0\.8, 0\.0, 0\.0\] and retraining_share=0\.2 must be",
+    ),
   ],
 )
 def test_growing_shares_fit_the_stages(shares, message):

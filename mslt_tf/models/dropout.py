@@ -81,7 +81,7 @@ def factors(key: tf.Tensor, shape: tf.Tensor, rate: float) -> tf.Tensor:
 
   Args:
     key: uint32 [3], what `Dropout.key` returns.
-    shape: Of the result, of at most 2^32 entries.
+    shape: Of the result, of fewer than 2^31 entries.
     rate: Probability of a 0.
   """
   first, second = _words(key)

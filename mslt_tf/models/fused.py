@@ -326,7 +326,12 @@ def attention(
     exact = _scores(scores, score_bias, scale)
     # Told its rank, Grappler does not warn of it.
     softmax = tf.nn.softmax(tf.ensure_shape(exact, [None] * 4))
-    softmax, weights = _dropped(softmax, projected.dtype, key, rate)
+    if rate:
+      softmax, weights = _dropped(softmax, projected.dtype, key, rate)
+    else:
+      # As in every frozen layer: nothing is written, or one copy where there is
+      # a type to change.
+      softmax = weights = tf.cast(softmax, projected.dtype)
     context = _join(tf.matmul(weights, values)[tf.newaxis])  # [BS, D]
 
     def gradient(upstream):

@@ -94,7 +94,10 @@ class Clock(tf.Module):
 
   @property
   def train_seconds(self) -> float:
-    """Steps alone: no tracing, no first step of a stage, no saving."""
+    """Steps alone: no tracing, no first step of a start or stage, no saving.
+
+    And the computing of frozen states, which spares steps.
+    """
     return float(self._train_seconds)
 
   def resume(self, *, wall_seconds: float, train_seconds: float) -> None:
