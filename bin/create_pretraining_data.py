@@ -3,8 +3,8 @@
 For example, from a dump of Wikipedia and a directory of books:
 
   python bin/create_pretraining_data.py \\
-    --input='enwiki-*-pages-articles*.bz2,books' --output_dir=data \\
-    --vocab=vocab.txt --dupe_factor=5 --num_shards=256
+    --input='enwiki-*-pages-articles*.xml*.bz2,books' --output_dir=data \\
+    --vocab=vocab.txt --dupe_factor=5 --num_shards=512
 
 Leaves shards of training and held-out examples, each with an index beside it
 (`*.tfrecord.index`), vocab.txt and, last, manifest.json in --output_dir. The
@@ -146,6 +146,10 @@ def main() -> None:
   if _VERIFY.value:
     print(verify.verify(_OUTPUT_DIR.value))
     return
+  if _RUNNER.value:
+    _refuse(_NUM_PROCESSES, "with --runner, whose options say it (--beam_args)")
+  else:
+    _refuse(_BEAM_ARGS, "without --runner")
   inputs = _INPUT.value or []
   num_processes = _NUM_PROCESSES.value
   if num_processes is None:
@@ -182,6 +186,13 @@ def main() -> None:
   if not result.is_new:
     print(f"{_OUTPUT_DIR.value} is complete already; nothing was done.")
   print(manifest.summary(result.manifest))
+
+
+def _refuse(flag: flags.FlagHolder, where: str) -> None:
+  if flag.present:
+    raise errors.InputError(
+      f"{flag.name}={flag.value} is of no effect {where}."
+    )
 
 
 def _build_with_beam(

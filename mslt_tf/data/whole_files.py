@@ -1,6 +1,7 @@
 """Files that appear under their name when they are whole."""
 
 import contextlib
+import os
 import re
 import uuid
 from collections.abc import Iterator
@@ -15,17 +16,30 @@ def writing(path: str) -> Iterator[str]:
   """Gives a name to write a file under, which then becomes `path`.
 
   After an error nothing is left: the disk may be full. Who is killed leaves a
-  piece, for `remove_pieces`.
+  piece, for `remove_pieces`. A power failure leaves a whole file or none.
   """
   # Several may write the same file.
   piece = f"{path}.{uuid.uuid4().hex}"
   try:
     yield piece
+    sync(piece)
     tf.io.gfile.rename(piece, path, overwrite=True)
+    sync(os.path.dirname(path))
   except BaseException:
     with contextlib.suppress(tf.errors.OpError):
       tf.io.gfile.remove(piece)
     raise
+
+
+def sync(path: str) -> None:
+  """Has a file, or the names in a directory, outlast a power failure."""
+  if "://" in path:  # Buckets do without.
+    return
+  descriptor = os.open(path or ".", os.O_RDONLY)
+  try:
+    os.fsync(descriptor)
+  finally:
+    os.close(descriptor)
 
 
 def write(path: str, content: bytes) -> None:

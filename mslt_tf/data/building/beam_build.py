@@ -36,7 +36,9 @@ from mslt_tf.data.text import documents
 # A group's examples travel in pieces: runners dislike elements of 100 MB.
 _PIECES_PER_GROUP = 64
 # As Beam shows it, with the step that it came from.
-_INPUT_ERROR = re.compile(r"InputError: (.*?)(?: \[while running .*)?$", re.M)
+_ERROR = re.compile(
+  r"(InputError|UnavailableError): (.*?)(?: \[while running .*)?$", re.M
+)
 
 
 def build(
@@ -59,33 +61,52 @@ def build(
     tfds_data_dir: where TensorFlow Datasets has its data sets.
 
   Raises:
-    errors.InputError: a setting out of range, input that cannot be used, or
-      another data set in `output_directory`.
+    errors.InputError: a setting out of range, no such runner, input that cannot
+      be used, or another data set in `output_directory`.
   """
   build_lib.check(settings)
+  pipeline = _pipeline(runner, runner_arguments)
   given_vocabulary = (
     vocabulary.load(settings.vocab_path) if settings.vocab_path else None
   )
-  sources = documents.find(input_patterns, tfds_data_dir=tfds_data_dir)
+  sources = documents.find(
+    input_patterns,
+    tfds_data_dir=tfds_data_dir,
+    output_directory=output_directory,
+  )
   arguments = build_lib.arguments_of(
     settings, given_vocabulary, documents.fingerprint(sources)
   )
-  existing = data_directory.existing_manifest(output_directory, arguments)
-  if existing is not None:
-    return build_lib.Result(existing, is_new=False)
-  with data_directory.scratch_directory(output_directory, arguments) as scratch:
-    if runner == "DirectRunner":
-      # What it comes to; but first it would look for a program on the network.
-      runner = "FnApiRunner"
-    options = pipeline_options.PipelineOptions(
-      [f"--runner={runner}", *runner_arguments]
-    )
-    with _reported(), beam.Pipeline(options=options) as pipeline:
-      _add_steps(
-        pipeline, sources, settings, arguments, given_vocabulary, scratch
+  with data_directory.locked(output_directory):
+    existing = data_directory.existing_manifest(output_directory, arguments)
+    if existing is not None:
+      return build_lib.Result(existing, is_new=False)
+    with data_directory.scratch_directory(
+      output_directory, arguments
+    ) as scratch:
+      with _reported(), pipeline:
+        _add_steps(
+          pipeline, sources, settings, arguments, given_vocabulary, scratch
+        )
+      data_directory.publish(scratch, output_directory)
+    return build_lib.Result(manifest.load(output_directory), is_new=True)
+
+
+def _pipeline(runner: str, arguments: Sequence[str]) -> beam.Pipeline:
+  """Returns a pipeline without steps."""
+  given = f"runner={runner}"
+  if runner == "DirectRunner":
+    # What it comes to; but first it would look for a program on the network.
+    runner = "FnApiRunner"
+  try:
+    return beam.Pipeline(
+      options=pipeline_options.PipelineOptions(
+        [f"--runner={runner}", *arguments]
       )
-    data_directory.publish(scratch, output_directory)
-  return build_lib.Result(manifest.load(output_directory), is_new=True)
+    )
+  except (AttributeError, ImportError, ValueError) as error:
+    reason = " ".join(str(error).split())
+    raise errors.InputError(f"{given} cannot be had: {reason}") from error
 
 
 @contextlib.contextmanager
@@ -94,10 +115,11 @@ def _reported() -> Iterator[None]:
   try:
     yield
   except Exception as error:
-    found = _INPUT_ERROR.findall(f"{type(error).__name__}: {error}")
+    found = _ERROR.findall(f"{type(error).__name__}: {error}")
     if not found:
       raise
-    raise errors.InputError(found[-1]) from None
+    name, message = found[-1]
+    raise getattr(errors, name)(message) from None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,7 +228,7 @@ def _add_steps(
   )
   ranges = beam.pvalue.AsSingleton(
     pipeline
-    | "Once" >> beam.Create([num_shards])
+    | "Once" >> beam.Create([settings])
     | "Cut keys" >> beam.Map(_cut, counts, keys_at_cuts)
   )
   entries = (
@@ -365,20 +387,22 @@ def _keys_at_cuts(
 
 
 def _cut(
-  num_shards: dict[str, int],
+  settings: build_lib.Settings,
   counts: dict[str, np.ndarray],
   keys_at_cuts: dict[tuple[str, int], np.ndarray],
 ) -> dict[str, list[external_sort.KeyRange]]:
   """Returns the ranges of keys of the shards of each split."""
   ranges = {}
-  for split, number in num_shards.items():
-    shards.check_number(split, number, int(counts[split].sum()))
+  for split in build_lib.SPLITS:
+    build_lib.check_num_shards(settings, split, int(counts[split].sum()))
     inside = {
       bucket: keys
       for (split_of_keys, bucket), keys in keys_at_cuts.items()
       if split_of_keys == split
     }
-    ranges[split] = external_sort.cut(counts[split], number, inside)
+    ranges[split] = external_sort.cut(
+      counts[split], build_lib.num_shards(settings, split), inside
+    )
   return ranges
 
 

@@ -36,6 +36,8 @@ from mslt_tf.data.reading import record_index
 from mslt_tf.data.text import documents
 
 MOST_TOKENS = 1_000_000  # Of a learnt vocabulary.
+# A character, at the start of a word and further on.
+_LEAST_TOKENS = len(vocabulary.SPECIAL_TOKENS) + 2
 _TEXT_FILE = "text.json"  # Says that step 1 is done, and what it left.
 _EXAMPLES_FILE = "examples.json"  # Says that step 3 is.
 # Of text, counted as often as it is worked on, for each process: to start one
@@ -109,29 +111,34 @@ def build(
   given_vocabulary = (
     vocabulary.load(settings.vocab_path) if settings.vocab_path else None
   )
-  sources = documents.find(input_patterns, tfds_data_dir=tfds_data_dir)
+  sources = documents.find(
+    input_patterns,
+    tfds_data_dir=tfds_data_dir,
+    output_directory=output_directory,
+  )
   logging.info("Inputs: %d; hashing them ...", len(sources))
   # What is done is known by its number, when a killed build continues.
   sources, input_sha256 = documents.sorted_by_contents(sources)
   arguments = arguments_of(settings, given_vocabulary, input_sha256)
-  existing = data_directory.existing_manifest(output_directory, arguments)
-  if existing is not None:
-    return Result(existing, is_new=False)
   total = sum(map(documents.num_bytes, sources))
   # It is read once, and made into examples so often.
   total *= 1 + settings.dupe_factor
   most_processes = max(1, total // _BYTES_PER_PROCESS)
-  with (
-    data_directory.scratch_directory(output_directory, arguments) as scratch,
-    processes_lib.start(min(num_processes, most_processes)) as processes,
-  ):
-    if not manifest.exists(scratch):
-      description = _Build(settings, scratch, processes).run(
-        sources, given_vocabulary, arguments
-      )
-      manifest.save(description, scratch)
-    data_directory.publish(scratch, output_directory)
-  return Result(manifest.load(output_directory), is_new=True)
+  with data_directory.locked(output_directory):
+    existing = data_directory.existing_manifest(output_directory, arguments)
+    if existing is not None:
+      return Result(existing, is_new=False)
+    with (
+      data_directory.scratch_directory(output_directory, arguments) as scratch,
+      processes_lib.start(min(num_processes, most_processes)) as processes,
+    ):
+      if not manifest.exists(scratch):
+        description = _Build(settings, scratch, processes).run(
+          sources, given_vocabulary, arguments
+        )
+        manifest.save(description, scratch)
+      data_directory.publish(scratch, output_directory)
+    return Result(manifest.load(output_directory), is_new=True)
 
 
 def arguments_of(
@@ -182,6 +189,11 @@ class _Build:
       split: [os.path.join(self._scratch, name) for name in done[split]]
       for split in SPLITS
     }
+    for split in SPLITS:
+      files = external_sort.open_all(paths[split])
+      check_num_shards(
+        self._settings, split, sum(file.num_records for file in files)
+      )
     return describe(
       self._settings,
       arguments,
@@ -292,16 +304,13 @@ class _Build:
 
   def _shards(self, split: str, example_paths: Sequence[str]) -> list[dict]:
     """Writes the shards of a split; returns their entries in the manifest."""
-    names = shards.write(
+    return shards.write(
       split,
       example_paths,
       num_shards(self._settings, split),
       directory=self._scratch,
       processes=self._processes,
     )
-    return [
-      shards.describe(os.path.join(self._scratch, name)) for name in names
-    ]
 
 
 def _read_json(path: str) -> dict:
@@ -325,6 +334,23 @@ def num_shards(settings: Settings, split: str) -> int:
   if split == "train":
     return settings.num_shards
   return max(1, round(settings.num_shards * settings.heldout_fraction))
+
+
+def check_num_shards(settings: Settings, split: str, num_examples: int) -> None:
+  """Raises `errors.InputError` if there are fewer examples than shards."""
+  number = num_shards(settings, split)
+  if num_examples >= number:
+    return
+  given = f"num_shards={settings.num_shards}"
+  if split != "train":
+    given += (
+      f" and heldout_fraction={settings.heldout_fraction} make {number} shards"
+      " of held-out data, which"
+    )
+  raise errors.InputError(
+    f"{given} is more than the {num_examples} {split} examples that the input"
+    " gives."
+  )
 
 
 def shard_settings(
@@ -460,8 +486,9 @@ def check(settings: Settings) -> None:
     ),
     (
       "vocab_size",
-      f"at most {MOST_TOKENS}",
-      settings.vocab_size is None or settings.vocab_size <= MOST_TOKENS,
+      f"between {_LEAST_TOKENS} and {MOST_TOKENS}",
+      settings.vocab_size is None
+      or _LEAST_TOKENS <= settings.vocab_size <= MOST_TOKENS,
     ),
     ("min_words", "at least 0", settings.min_words >= 0),
     (

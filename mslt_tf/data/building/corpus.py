@@ -29,7 +29,8 @@ _LEAST_CHUNK_BYTES = 1 << 20
 _CHUNKS = 64  # wanted at least, so that all processes have some
 # Every group reads every file that a task leaves: so there are not too many.
 _TASKS = 1024
-_MOST_TASK_BYTES = 1 << 26
+# The main process holds some five tasks for each of the others.
+_MOST_TASK_BYTES = 1 << 24
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,10 +221,9 @@ def of_files(paths: Sequence[str]) -> Corpus:
   keys = np.zeros(0, np.uint64)
   found = []
   for file in external_sort.open_all(paths):
-    file_keys, ends, _ = file.entries()
-    lengths = np.diff(ends.astype(np.int64), prepend=0)
-    num_bytes += external_sort.bucket_counts(file_keys, lengths)
-    found.append(file_keys)
+    entries = file.entries()
+    num_bytes += external_sort.bucket_counts(entries.keys, entries.lengths)
+    found.append(np.unique(entries.keys))
   keys = np.unique(np.concatenate([keys, *found]))
   return Corpus(tuple(paths), keys, num_bytes)
 

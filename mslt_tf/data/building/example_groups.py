@@ -111,7 +111,7 @@ def make_group(
     The keys [N] of all examples, ascending, and the group's facts.
 
   Raises:
-    errors.InputError: fewer than two documents have tokens.
+    errors.InputError: fewer than two different documents have tokens.
   """
   used_vocabulary, tokenizer = _tokenizer(
     settings.vocab_path, settings.vocab_sha256, settings.lower_case
@@ -123,11 +123,12 @@ def make_group(
   facts["duplicate_documents"] = len(texts) - (
     facts["num_documents"] + facts["empty_documents"]
   )
-  if facts["num_documents"] < partition.MIN_DOCUMENTS:
+  num_texts = len(tokenized.text_ends) - 1
+  if num_texts < partition.MIN_DOCUMENTS:
     raise errors.InputError(
-      f"of a group of {len(texts)} documents {facts['num_documents']} have"
-      f" different text and tokens, and {partition.MIN_DOCUMENTS} are needed;"
-      " is the vocabulary one of this text?"
+      f"of a group of {len(texts)} documents {num_texts} have different text"
+      f" and tokens, and {partition.MIN_DOCUMENTS} are needed; is the"
+      " vocabulary one of this text?"
     )
   # A generator for each group, so that any process can work on it.
   rng = np.random.default_rng([*settings.seed, index])
@@ -190,11 +191,14 @@ def _tokenize(
   sentences_of_document = np.bincount(
     document_of_sentence[has_tokens], minlength=len(texts)
   )
-  kept = sentences_of_document[sentences_of_document > 0]
+  is_kept = sentences_of_document > 0
+  kept = sentences_of_document[is_kept]
+  copies = itertools.groupby(itertools.compress(texts, is_kept))
   tokenized = sentence_pairs.TokenizedDocuments(
     tokens=tokens,
     sentence_ends=np.append(0, np.cumsum(lengths[has_tokens])),
     document_ends=np.append(0, np.cumsum(kept)),
+    text_ends=np.cumsum([0, *(len(list(same)) for _, same in copies)]),
   )
   return tokenized, {
     "num_documents": len(kept),

@@ -34,6 +34,7 @@ _ENTRIES_PER_BLOCK = 512
 _MAGIC = b"msltsrt\n"
 # Magic, number of records, bytes of the records, bytes of the facts.
 _TAIL = struct.Struct("<8s3q")
+_BUFFER_BYTES = 1 << 12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,14 +103,48 @@ class Writer:
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class Entries:
+  """Where a sorted file has the records of a range of keys."""
+
+  path: str
+  keys: np.ndarray  # [N], uint64, ascending
+  ends: np.ndarray  # [N], uint64, of the records
+  start: int  # of the first record
+
+  def within(self, keys: KeyRange) -> "Entries":
+    """Returns those of a part of the range."""
+    low, high = _search(self.keys, keys)
+    start = int(self.ends[low - 1]) if low else self.start
+    return Entries(self.path, self.keys[low:high], self.ends[low:high], start)
+
+  @property
+  def lengths(self) -> np.ndarray:
+    """Returns [N] the sizes of the records."""
+    return np.diff(self.ends.astype(np.int64), prepend=self.start)
+
+  @property
+  def num_bytes(self) -> int:
+    """Returns the size of all records."""
+    return int(self.lengths.sum())
+
+  def content(self) -> bytes:
+    """Reads the records, one after another."""
+    if not len(self.keys):
+      return b""
+    with _open(self.path) as file:
+      file.seek(self.start)
+      return file.read(self.num_bytes)
+
+
 class SortedFile:
   """A sorted file that is whole."""
 
   def __init__(self, path: str):
     self.path = path
     num_bytes = tf.io.gfile.stat(path).length
-    with tf.io.gfile.GFile(path, "rb") as file:
-      file.seek(num_bytes - _TAIL.size)
+    with _open(path) as file:
+      file.seek(max(num_bytes - _TAIL.size, 0))
       tail = file.read(_TAIL.size)
       if len(tail) < _TAIL.size or not tail.startswith(_MAGIC):
         raise ValueError(f"{path!r} is not a sorted file.")
@@ -122,47 +157,35 @@ class SortedFile:
       )
 
   def facts(self) -> dict[str, Any]:
-    with tf.io.gfile.GFile(self.path, "rb") as file:
+    with _open(self.path) as file:
       file.seek(self._facts_start)
       return json.loads(file.read(self._entries_start - self._facts_start))
 
-  def entries(
-    self, keys: KeyRange = ALL_KEYS
-  ) -> tuple[np.ndarray, np.ndarray, int]:
-    """Returns keys [N] and ends [N] of a range, and where its first begins."""
+  def entries(self, keys: KeyRange = ALL_KEYS) -> Entries:
+    """Reads where the records of a range are."""
     first, last = self._blocks(keys)
     # The entry before the first block says where that begins.
     begin = max(first * _ENTRIES_PER_BLOCK - 1, 0)
     end = min(last * _ENTRIES_PER_BLOCK, self.num_records)
-    with tf.io.gfile.GFile(self.path, "rb") as file:
+    with _open(self.path) as file:
       file.seek(self._entries_start + begin * _ENTRY.itemsize)
-      entries = np.frombuffer(
-        file.read((end - begin) * _ENTRY.itemsize), _ENTRY
-      )
-    low, high = _search(entries["key"], keys)
-    start = int(entries["end"][low - 1]) if low else 0
-    return entries["key"][low:high], entries["end"][low:high], start
-
-  def num_bytes(self, keys: KeyRange) -> int:
-    """Returns the size of the records of a range."""
-    _, ends, start = self.entries(keys)
-    return int(ends[-1]) - start if len(ends) else 0
-
-  def records(self, keys: KeyRange) -> tuple[np.ndarray, np.ndarray, bytes]:
-    """Returns keys [N], lengths [N] and the content of a range."""
-    found, ends, start = self.entries(keys)
-    if not len(found):
-      return found, np.zeros(0, np.int64), b""
-    with tf.io.gfile.GFile(self.path, "rb") as file:
-      file.seek(start)
-      content = file.read(int(ends[-1]) - start)
-    return found, np.diff(ends.astype(np.int64), prepend=start), content
+      found = np.frombuffer(file.read((end - begin) * _ENTRY.itemsize), _ENTRY)
+    # If `begin` is not 0, its entry is of a key before the range.
+    return Entries(self.path, found["key"], found["end"], 0).within(keys)
 
   def _blocks(self, keys: KeyRange) -> tuple[int, int]:
     """Returns the range of blocks that may hold some of `keys`."""
     low, high = _search(self._block_keys, keys)
     # The first of them may be in the block before.
     return max(low - 1, 0), high
+
+
+def _open(path: str) -> Any:
+  """Opens a file to read parts of it."""
+  if "://" in path:
+    return tf.io.gfile.GFile(path, "rb")
+  # That would read 512 KiB for each part, which may have a hundredth of it.
+  return open(path, "rb", buffering=_BUFFER_BYTES)
 
 
 def open_all(paths: Sequence[str]) -> list[SortedFile]:
@@ -176,13 +199,32 @@ def read(
 
   Of equal keys, those of earlier files come first.
   """
+  return _merged([file.entries(keys) for file in files])
+
+
+def iterate(
+  files: Iterable[SortedFile], keys: KeyRange, part_bytes: int
+) -> Iterator[memoryview]:
+  """Yields what `read` returns, with about `part_bytes` of it in memory.
+
+  Keys must be spread evenly, as random ones are.
+  """
+  found = [file.entries(keys) for file in files]
+  num_bytes = sum(each.num_bytes for each in found)
+  for part in keys.split(max(1, -(-num_bytes // part_bytes))):
+    yield from _merged([each.within(part) for each in found])[1]
+
+
+def _merged(
+  found: Iterable[Entries],
+) -> tuple[np.ndarray, list[memoryview]]:
+  """Returns keys [N] and records of all files, in order of the keys."""
   all_keys = []
   records: list[memoryview] = []
-  for file in files:
-    found, lengths, content = file.records(keys)
-    all_keys.append(found)
-    view = memoryview(content)
-    ends = np.cumsum(lengths).tolist()
+  for each in found:
+    all_keys.append(each.keys)
+    view = memoryview(each.content())
+    ends = np.cumsum(each.lengths).tolist()
     records += [
       view[start:end] for start, end in zip([0, *ends], ends, strict=False)
     ]
@@ -198,16 +240,22 @@ def equal_ranges(files: Sequence[SortedFile], num_parts: int) -> list[KeyRange]:
   """
   counts = np.zeros(NUM_BUCKETS, np.int64)
   for file in files:
-    counts += bucket_counts(file.entries()[0])
+    counts += bucket_counts(file.entries().keys)
+  cut_in = cut_buckets(counts, num_parts)
+  is_cut = np.isin(np.arange(NUM_BUCKETS), cut_in)
+  # Each file is read as a whole, once more: fewer reads than of each bucket.
+  found = [np.zeros(0, np.uint64)]
+  for file in files:
+    keys = file.entries().keys
+    found.append(keys[is_cut[buckets_of(keys)]])
+  inside = np.sort(np.concatenate(found))
   buckets = ALL_KEYS.split(NUM_BUCKETS)
   return cut(
     counts,
     num_parts,
     {
-      bucket: np.concatenate(
-        [file.entries(buckets[bucket])[0] for file in files]
-      )
-      for bucket in cut_buckets(counts, num_parts)
+      bucket: inside[slice(*_search(inside, buckets[bucket]))]
+      for bucket in cut_in
     },
   )
 
@@ -278,11 +326,3 @@ def _search(sorted_keys: np.ndarray, keys: KeyRange) -> tuple[int, int]:
     return int(np.searchsorted(sorted_keys, np.uint64(key), side="left"))
 
   return place(keys.start), place(keys.end)
-
-
-def iterate(
-  files: Sequence[SortedFile], parts: Iterable[KeyRange]
-) -> Iterator[memoryview]:
-  """Yields the records of consecutive ranges, one range in memory at a time."""
-  for part in parts:
-    yield from read(files, part)[1]

@@ -66,11 +66,11 @@ class Processes:
       yield from map(function, arguments)
       return
     remaining = iter(arguments)
-    under_way = [
-      self._executor.submit(_call, function, argument)
-      for argument in itertools.islice(remaining, self._most_under_way)
-    ]
     try:
+      under_way = [
+        self._executor.submit(_call, function, argument)
+        for argument in itertools.islice(remaining, self._most_under_way)
+      ]
       while under_way:
         result = under_way.pop(0).result()
         for argument in itertools.islice(remaining, 1):

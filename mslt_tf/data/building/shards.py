@@ -5,6 +5,7 @@ examples is random over the whole data set, whatever fits into memory.
 """
 
 import dataclasses
+import itertools
 import os
 from collections.abc import Iterable, Sequence
 
@@ -38,15 +39,6 @@ def names(split: str, num_shards: int) -> list[str]:
   ]
 
 
-def check_number(split: str, num_shards: int, num_examples: int) -> None:
-  """Raises `errors.InputError` if there are fewer examples than shards."""
-  if num_examples < num_shards:
-    raise errors.InputError(
-      f"num_shards={num_shards} is more than the {num_examples} {split}"
-      " examples that the input gives."
-    )
-
-
 def write(
   name: str,
   example_paths: Sequence[str],
@@ -54,29 +46,30 @@ def write(
   *,
   directory: str,
   processes: processes_lib.Processes,
-) -> list[str]:
+) -> list[dict]:
   """Writes shards of nearly equal size, and an index beside each.
 
   Args:
     name: of the split, with which the names of the files begin.
     example_paths: sorted files of examples.
-    num_shards: how many there are.
+    num_shards: how many there are; at most as many as examples.
     directory: where the shards go, if they are not there yet.
     processes: what writes them.
 
   Returns:
-    The names of the files.
+    Their entries in the manifest.
 
   Raises:
-    errors.InputError: there are fewer examples than shards.
+    errors.UnavailableError: one was there and was damaged; it is removed.
   """
   files = external_sort.open_all(example_paths)
-  check_number(name, num_shards, sum(file.num_records for file in files))
-  file_names = names(name, num_shards)
+  num_examples = sum(file.num_records for file in files)
   tasks = [
     _Shard(tuple(example_paths), keys, os.path.join(directory, file_name))
     for file_name, keys in zip(
-      file_names, external_sort.equal_ranges(files, num_shards), strict=True
+      names(name, num_shards),
+      external_sort.equal_ranges(files, num_shards),
+      strict=True,
     )
   ]
   left = [task for task in tasks if not tf.io.gfile.exists(task.path)]
@@ -86,16 +79,35 @@ def write(
     total=len(left),
   ):
     pass
-  return file_names
+  # As `external_sort.equal_ranges` has cut them.
+  ends = [num_examples * end // num_shards for end in range(num_shards + 1)]
+  return [
+    _checked(task.path, end - start)
+    for task, (start, end) in zip(tasks, itertools.pairwise(ends), strict=True)
+  ]
+
+
+def _checked(path: str, num_examples: int) -> dict:
+  """Returns the entry of a shard that is to have so many examples."""
+  try:
+    entry = describe(path)
+    if entry["num_examples"] == num_examples:
+      return entry
+    what = f"it has {entry['num_examples']} of {num_examples} examples"
+  except errors.InputError as error:
+    what = str(error).removesuffix(".")
+  tf.io.gfile.remove(path)
+  raise errors.UnavailableError(
+    f"{path!r} was damaged and is removed: {what}. The same command writes it"
+    " again."
+  )
 
 
 def _write_shard(task: _Shard) -> None:
   files = external_sort.open_all(task.example_paths)
-  num_bytes = sum(file.num_bytes(task.keys) for file in files)
-  parts = task.keys.split(-(-num_bytes // _PART_BYTES))
   write_shard(
     task.path,
-    external_sort.iterate(files, parts),
+    external_sort.iterate(files, task.keys, _PART_BYTES),
     records_per_block=record_index.RECORDS_PER_BLOCK,
   )
 
@@ -122,7 +134,7 @@ def write_shard(
 
 
 def describe(path: str) -> dict:
-  """Returns the manifest's entry of a shard that `write` wrote."""
+  """Returns the manifest's entry of a shard that `write_shard` wrote."""
   index = record_index.of_shard(
     path, records_per_block=record_index.RECORDS_PER_BLOCK
   )

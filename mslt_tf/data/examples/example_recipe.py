@@ -34,7 +34,7 @@ def of_documents(
   """Yields all examples of the documents in a random order, in batches.
 
   Args:
-    documents: at least two.
+    documents: at least two different ones.
     recipe: how.
     num_dupes: how often the documents are cut into pairs and masked, each time
       in another way.
@@ -43,7 +43,7 @@ def of_documents(
       others where their tokens stand.
 
   Raises:
-    errors.InputError: fewer than two documents.
+    errors.InputError: fewer than two different documents.
   """
   pairs = sentence_pairs.Pairs.concatenate(
     [

@@ -21,17 +21,20 @@ class TokenizedDocuments:
   tokens: np.ndarray  # [tokens], int32
   sentence_ends: np.ndarray  # [sentences + 1] places in `tokens`, the first 0
   document_ends: np.ndarray  # [documents + 1] sentences, the first 0
+  # Copies of a text are documents that follow each other.
+  text_ends: np.ndarray  # [different texts + 1] documents, the first 0
 
   @classmethod
   def of(
     cls, documents: Sequence[Sequence[np.ndarray]]
   ) -> "TokenizedDocuments":
-    """Returns the documents, each a sequence of sentences of ids."""
+    """Returns different documents, each a sequence of sentences of ids."""
     sentences = [sentence for document in documents for sentence in document]
     return cls(
       np.concatenate([np.zeros(0, np.int32), *sentences], dtype=np.int32),
       np.cumsum([0, *map(len, sentences)]),
       np.cumsum([0, *map(len, documents)]),
+      np.arange(len(documents) + 1),
     )
 
   def __len__(self) -> int:
@@ -92,7 +95,7 @@ def plan(
   in a sequence or, with `short_sequence_prob`, a random shorter one drawn once
   for the document. A random split makes the first segment; the second is the
   rest or, half of the time (always where there is no rest), text from a random
-  place of another document. The rest not used is then gathered again.
+  place of a document of another text. The rest not used is then gathered again.
 
   Args:
     documents: what to cut; where a random next segment comes from, too.
@@ -101,12 +104,14 @@ def plan(
     rng: the source of every choice.
 
   Raises:
-    errors.InputError: fewer than two documents; no random next is possible.
+    errors.InputError: fewer than two different documents; no random next is
+      possible.
   """
-  if len(documents) < 2:
+  num_texts = len(documents.text_ends) - 1
+  if num_texts < 2:
     raise errors.InputError(
-      f"{len(documents)} document is too few: a random next segment comes"
-      " from another document, so at least 2 are needed."
+      f"{num_texts} different document is too few: a random next segment comes"
+      " from another one, so at least 2 are needed."
     )
   max_tokens = sequence_length - NUM_SPECIAL_TOKENS
   targets = _target_lengths(
@@ -218,9 +223,16 @@ def _random_segments(
   num_tokens: np.ndarray,
   rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Returns starts and ends of text of other documents than `document`."""
+  """Returns starts and ends in documents of other texts than `document`'s."""
+  text = np.searchsorted(documents.text_ends, document, side="right")
+  first, end = documents.text_ends[text - 1], documents.text_ends[text]
   other = rng.integers(len(documents) - 1, size=len(document))
   other += other >= document
+  # Again where that is a copy of the document.
+  is_copy = (first <= other) & (other < end)
+  first, num_copies = first[is_copy], (end - first)[is_copy]
+  drawn = rng.integers(len(documents) - num_copies)
+  other[is_copy] = drawn + np.where(drawn >= first, num_copies, 0)
   start = rng.integers(
     documents.document_ends[other], documents.document_ends[other + 1]
   )

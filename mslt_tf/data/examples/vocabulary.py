@@ -35,6 +35,9 @@ SPECIAL_TOKENS = (PADDING, UNKNOWN, CLS, SEP, MASK)
 CONTINUATION = "##"
 
 _MAX_BYTES = 1 << 26  # Of a file; the largest in use have about 10 MB.
+# What the op's builder refuses.
+_MAX_TOKEN_BYTES = 256  # Without CONTINUATION.
+_REFUSED_CHARACTERS = ("\0", "\x11")
 _BATCH_SENTENCES = 4096
 _MAX_CHARACTERS = 1000  # Latin text needs about 100.
 _MAX_WORDS = 500_000  # The rest is rare, and takes memory.
@@ -131,7 +134,23 @@ def of_tokens(tokens: Sequence[str], *, source: str) -> Vocabulary:
       f"vocab={source!r} has the token {token!r} {count} times; each token may"
       " stand there once."
     )
+  for index, token in enumerate(tokens):
+    if rule := _broken_rule(token):
+      raise errors.InputError(
+        f"vocab={source!r} has at id {index} the token {token[:40]!r}, but a"
+        f" token has {rule}."
+      )
   return Vocabulary(tuple(tokens))
+
+
+def _broken_rule(token: str) -> str | None:
+  """Returns what keeps the tokenizer from being made with a token, or None."""
+  if len(token.removeprefix(CONTINUATION).encode()) > _MAX_TOKEN_BYTES:
+    return f"at most {_MAX_TOKEN_BYTES} bytes"
+  for character in _REFUSED_CHARACTERS:
+    if character in token:
+      return f"no U+{ord(character):04X}"
+  return None
 
 
 def save(vocabulary: Vocabulary, path: str) -> None:

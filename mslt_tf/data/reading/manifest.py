@@ -6,10 +6,12 @@ manifest is written last: where there is one, the data set is complete.
 """
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from typing import TypeGuard
 
 import tensorflow as tf
@@ -95,7 +97,25 @@ def open_data(directory: str) -> Data:
   Raises:
     errors.InputError: there is no complete data set in `directory`, its
       manifest is malformed, or a file is missing or is not what it says.
+    errors.UnavailableError: a file cannot be read.
   """
+  with reported(directory):
+    return _open_data(directory)
+
+
+@contextlib.contextmanager
+def reported(directory: str) -> Iterator[None]:
+  """Turns a failure to read a data set into an `errors.UnavailableError`."""
+  try:
+    yield
+  except tf.errors.OpError as error:
+    raise errors.UnavailableError(
+      f"data directory {directory!r} cannot be read:"
+      f" {error.message.splitlines()[0]}"
+    ) from error
+
+
+def _open_data(directory: str) -> Data:
   path = os.path.join(directory, FILE)
   content = _read(directory)
   fields = _Fields(_parse(content, path), path, "")

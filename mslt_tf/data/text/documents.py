@@ -90,7 +90,10 @@ class Parsed:
 
 
 def find(
-  patterns: Sequence[str], *, tfds_data_dir: str | None = None
+  patterns: Sequence[str],
+  *,
+  tfds_data_dir: str | None = None,
+  output_directory: str | None = None,
 ) -> list[Source]:
   """Returns the sources that the patterns mean, sorted, each once.
 
@@ -100,9 +103,12 @@ def find(
       default the split train.
     tfds_data_dir: where TensorFlow datasets are prepared; None is TFDS's own
       place.
+    output_directory: what will be written, which must not lie in a directory
+      that is read: the next start would find it there.
 
   Raises:
-    errors.InputError: no pattern, or one that means nothing that can be read.
+    errors.InputError: no pattern, one that means nothing that can be read, or
+      one that means `output_directory`.
   """
   patterns = [pattern for pattern in patterns if pattern.strip()]
   if not patterns:
@@ -114,6 +120,8 @@ def find(
         name, split = tfds_text.find(pattern, tfds_data_dir)
         sources[name] = Source(name, split)
       else:
+        if output_directory is not None:
+          _check_is_outside(output_directory, pattern)
         for path in _find_files(pattern):
           sources[path] = Source(path)
   return [sources[name] for name in sorted(sources)]
@@ -263,6 +271,21 @@ def _find_files(pattern: str) -> list[str]:
   for path in sorted(set(found) - set(filled)):
     logging.warning("%s is empty.", path)
   return filled
+
+
+def _check_is_outside(output_directory: str, pattern: str) -> None:
+  # Of paths in buckets it makes others, but in both alike.
+  inner, outer = map(os.path.realpath, (output_directory, pattern))
+  if (
+    os.path.commonpath([inner, outer]) == outer
+    and ("://" in output_directory) == ("://" in pattern)
+    and tf.io.gfile.isdir(pattern)
+  ):
+    raise errors.InputError(
+      f"output_dir={output_directory!r} lies in the directory"
+      f" input={pattern!r}, which would have what is made among its files the"
+      " next time; take one outside of it."
+    )
 
 
 def _is_hidden(*parts: str) -> bool:

@@ -40,7 +40,13 @@ def verify(directory: str) -> str:
 
   Raises:
     errors.InputError: something is wrong; it names the first thing found.
+    errors.UnavailableError: a file cannot be read.
   """
+  with manifest.reported(directory):
+    return _verify(directory)
+
+
+def _verify(directory: str) -> str:
   data = manifest.open_data(directory)
   description = manifest.load(directory)
   recipe = _recipe(data, description)
@@ -232,7 +238,12 @@ def _warnings(directory: str, data: manifest.Data) -> list[str]:
     *map(os.path.basename, (data.vocab_file, *paths)),
     *(os.path.basename(record_index.path_of(path)) for path in paths),
   }
-  extra = sorted(set(tf.io.gfile.listdir(directory)) - known)
+  # Hidden ones, such as the lock of builds, are not the data's.
+  extra = sorted(
+    name
+    for name in tf.io.gfile.listdir(directory)
+    if name not in known and not name.startswith(".")
+  )
   if not extra:
     return []
   names = ", ".join(extra[:_MOST_NAMES])

@@ -1,7 +1,10 @@
 """A pipeline of Apache Beam makes the data set that the local build makes."""
 
+import dataclasses
 import filecmp
 import os
+import re
+import sys
 
 import pytest
 
@@ -89,4 +92,69 @@ def test_an_error_of_a_step_is_one_line_and_leaves_nothing(settings, tmp_path):
     )
   assert "\n" not in str(error.value)
   assert "while running" not in str(error.value)
-  assert os.listdir(tmp_path / "data") == []
+  assert os.listdir(tmp_path / "data") == [".lock"]
+
+
+@pytest.mark.parametrize(
+  "runner, message",
+  [
+    ("Foo", "Unexpected pipeline runner: Foo"),
+    ("no.such.Runner", "No module named 'no'"),
+    ("os.Runner", "has no attribute"),
+    ("DataflowRunner", "apache_beam[gcp]"),
+  ],
+)
+def test_a_runner_that_cannot_be_had_is_one_line_before_the_input_is_read(
+  settings, tmp_path, monkeypatch, runner, message
+):
+  if runner == "DataflowRunner":
+    # Where its extra is installed it would ask for a project.
+    monkeypatch.setitem(
+      sys.modules, "apache_beam.runners.dataflow.dataflow_runner", None
+    )
+  with pytest.raises(
+    errors.InputError,
+    match=f"^runner={runner} cannot be had: .*{re.escape(message)}",
+  ) as error:
+    beam_build.build(
+      [str(tmp_path / "none.txt")],
+      str(tmp_path / "data"),
+      settings,
+      runner=runner,
+    )
+  assert "\n" not in str(error.value)
+  assert os.listdir(tmp_path) == []
+
+
+def test_what_a_step_cannot_read_now_is_one_line(
+  text_file, settings, tmp_path, monkeypatch
+):
+  def fail(*args):
+    raise errors.UnavailableError("input='a' cannot be read: Denied")
+
+  monkeypatch.setattr("mslt_tf.data.building.corpus.parse", fail)
+  with pytest.raises(
+    errors.UnavailableError, match=r"^input='a' cannot be read: Denied$"
+  ):
+    beam_build.build(
+      [text_file], str(tmp_path), settings, runner="DirectRunner"
+    )
+  # As after every such error, what is unfinished is kept.
+  assert sorted(os.listdir(tmp_path)) == [".lock", "unfinished"]
+
+
+def test_fewer_heldout_examples_than_shards_are_an_error_of_what_was_given(
+  text_file, settings, tmp_path
+):
+  # The training examples are enough, being made thirty times.
+  settings = dataclasses.replace(
+    settings, num_shards=300, heldout_fraction=0.5, dupe_factor=30
+  )
+  with pytest.raises(
+    errors.InputError,
+    match=r"^num_shards=300 and heldout_fraction=0.5 make 150 shards of held-ou"
+    r"t data, which is more than the \d+ heldout examples that the input gives",
+  ):
+    beam_build.build(
+      [text_file], str(tmp_path), settings, runner="DirectRunner"
+    )

@@ -31,6 +31,7 @@ import pytest
 import tensorflow as tf
 
 from mslt_tf import errors
+from mslt_tf import file_lock
 from mslt_tf.data.building import build
 from mslt_tf.data.building import corpus
 from mslt_tf.data.building import example_groups
@@ -248,7 +249,7 @@ def check_files(
   scratch = os.path.join(directory, "unfinished")
   assert os.path.exists(os.path.join(directory, manifest.FILE)) == is_published
   for folder in filter(os.path.exists, (directory, scratch)):
-    for name in set(os.listdir(folder)) - {"lock"}:
+    for name in set(os.listdir(folder)) - {".lock"}:
       path = os.path.join(folder, name)
       # An index comes before its shard: it is made again if that is.
       if is_piece(name) or name.endswith(".index") or path == scratch:
@@ -261,14 +262,17 @@ def check_files(
       elif name.endswith(".json"):
         json.loads(pathlib.Path(path).read_text())
       elif re.fullmatch(r"(text|examples)-[\w-]*", name):
-        keys, ends, _ = external_sort.SortedFile(path).entries()
-        assert len(keys) == len(ends)
+        file = external_sort.SortedFile(path)
+        # The facts begin where the last record ends.
+        end = file.entries().num_bytes
+        content = pathlib.Path(path).read_bytes()
+        assert content[end:].startswith(json.dumps(file.facts()).encode())
   return found
 
 
 def is_piece(name: str) -> bool:
   """Says whether a file has no final name yet."""
-  return bool(re.search(r"\.unfinished$|\.[0-9a-f]{32}$", name))
+  return bool(re.search(r"\.[0-9a-f]{32}$", name))
 
 
 def digests(directory) -> dict[str, str]:
@@ -420,6 +424,31 @@ def test_two_builds_in_one_directory_do_not_meet(
   assert digests(killed) == digests(whole)
 
 
+def test_a_build_that_was_finished_while_another_began_is_seen(
+  folder, whole, tmp_path, monkeypatch
+):
+  """All is decided when nobody else can change it any more."""
+  directory = str(tmp_path / "data")
+  held = file_lock.held
+  others = []
+
+  def build_first(*args, **kwargs):
+    if not others:
+      others.append(None)  # The other's own lock is taken as always.
+      others.append(build.build([folder], directory, SETTINGS))
+    return held(*args, **kwargs)
+
+  monkeypatch.setattr(file_lock, "held", build_first)
+  result = build.build([folder], directory, SETTINGS)
+  assert others[1].is_new and not result.is_new
+  with pytest.raises(errors.InputError, match=r"seed=8, but .* seed=7"):
+    others.clear()
+    shutil.rmtree(directory)
+    other = dataclasses.replace(SETTINGS, seed=8)
+    build.build([folder], directory, other)
+  assert digests(directory) == digests(whole)
+
+
 @pytest.mark.parametrize("step", [TEXT, EXAMPLES])
 def test_a_build_continues_where_its_input_has_other_names(
   folder, whole, tmp_path, step
@@ -533,6 +562,23 @@ def test_the_pieces_of_a_killed_build_are_removed_when_it_continues(
   with stopped_before(*STOPS[SHARDS]):
     build.build([folder], str(killed), SETTINGS)
   assert not piece.exists()
+
+
+def test_a_shard_that_a_power_failure_left_empty_is_written_again(
+  folder, whole, tmp_path
+):
+  killed = tmp_path / "killed"
+  with stopped_before(*STOPS[SHARDS]):
+    build.build([folder], str(killed), SETTINGS)
+  shard = killed / "unfinished" / "train-00000-of-00003.tfrecord"
+  os.truncate(shard, 0)
+  with pytest.raises(errors.UnavailableError, match="same command"):
+    build.build([folder], str(killed), SETTINGS)
+  finished = check_files(str(killed), is_published=False)
+  # Nothing else has gone.
+  assert {"examples.json", "train-00002-of-00003.tfrecord"} <= finished.keys()
+  build.build([folder], str(killed), SETTINGS)
+  assert digests(killed) == digests(whole)
 
 
 @pytest.fixture(scope="module")

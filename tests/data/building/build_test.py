@@ -1,6 +1,7 @@
 """A data set is complete, honest about itself and always the same."""
 
 import bz2
+import errno
 import gzip
 import hashlib
 import json
@@ -71,6 +72,12 @@ def _text(path: str) -> str:
   return pathlib.Path(path).read_text()
 
 
+def _left(directory) -> list[str]:
+  """Returns what a build that failed has left, but the empty lock."""
+  names = os.listdir(directory) if os.path.exists(directory) else []
+  return [name for name in names if name != ".lock"]
+
+
 def _build(corpus, directory, *, num_processes=1, **kwargs) -> build.Result:
   arguments = dict(
     sequence_length=29,
@@ -133,6 +140,7 @@ def test_the_files_are_those_of_the_manifest(corpus, tmp_path):
   result = _build(corpus, tmp_path / "data", vocab_size=80)
   assert result.is_new
   assert sorted(os.listdir(tmp_path / "data")) == [
+    ".lock",
     "heldout-00000-of-00001.tfrecord",
     "heldout-00000-of-00001.tfrecord.index",
     "manifest.json",
@@ -328,11 +336,84 @@ def test_other_arguments_or_input_for_existing_data_are_an_error(
 def test_an_unfinished_build_is_built_again(corpus, tmp_path):
   _build(corpus, tmp_path / "whole", vocab_size=80)
   unfinished = tmp_path / "unfinished"
-  (unfinished / "unfinished").mkdir(parents=True)
-  (unfinished / "unfinished" / "train-0.dealt").write_bytes(b"half a reco")
+  scratch = unfinished / "unfinished"
+  scratch.mkdir(parents=True)
+  # What a removal may have left: the arguments are the first to go.
+  for name in (
+    "text-000003-000000",
+    "examples-heldout-000000.0123456789abcdef0123456789abcdef",
+    "train-00001-of-00002.tfrecord.index",
+    "lock",
+  ):
+    (scratch / name).write_bytes(b"half a reco")
   (unfinished / "train-00000-of-00003.tfrecord").write_bytes(b"old")
   assert _build(corpus, unfinished, vocab_size=80).is_new
   assert _digests(unfinished) == _digests(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("is_built", [False, True])
+def test_a_directory_named_unfinished_that_is_of_no_build_is_kept(
+  corpus, tmp_path, is_built
+):
+  if is_built:
+    _build(corpus, tmp_path, vocab_size=80)
+  thesis = tmp_path / "unfinished" / "thesis.tex"
+  thesis.parent.mkdir()
+  thesis.write_text("Dear reader,")
+  (thesis.parent / "text.json").write_text("{}")
+  if is_built:
+    assert not _build(corpus, tmp_path, vocab_size=80).is_new
+  else:
+    with pytest.raises(
+      errors.InputError, match=r"/unfinished' is where .* 'thesis.tex' in it"
+    ):
+      _build(corpus, tmp_path, vocab_size=80)
+  assert sorted(os.listdir(thesis.parent)) == ["text.json", "thesis.tex"]
+
+
+def test_a_data_set_for_reading_only_is_there_already(
+  corpus, tmp_path, monkeypatch
+):
+  _build(corpus, tmp_path, vocab_size=80)
+  _deny(monkeypatch, "os", "open", str(tmp_path))
+  assert not _build(corpus, tmp_path, vocab_size=80).is_new
+
+
+def test_a_directory_that_cannot_be_locked_is_one_line(
+  corpus, tmp_path, monkeypatch
+):
+  _deny(monkeypatch, "os", "open", str(tmp_path / "data"))
+  with pytest.raises(
+    errors.UnavailableError,
+    match=r"^output_dir='.*/data' cannot be written: .*denied: '.*/data/.lock'",
+  ):
+    _build(corpus, tmp_path / "data", vocab_size=80)
+
+
+def test_a_full_disk_of_another_directory_is_not_that_of_the_data(
+  corpus, tmp_path, monkeypatch
+):
+  # Nothing else makes temporary files.
+  def fail(*args, **kwargs):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/tmp/words.tsv")
+
+  monkeypatch.setattr(tempfile, "NamedTemporaryFile", fail)
+  with pytest.raises(
+    errors.UnavailableError, match=r"^\[.*No space left.*: '/tmp/words.tsv'$"
+  ):
+    _build(corpus, tmp_path / "data", vocab_size=80)
+
+
+def _deny(monkeypatch, module: str, name: str, directory: str) -> None:
+  """Has a function fail for files in a directory: tests may run as root."""
+  function = getattr(sys.modules[module], name)
+
+  def denied(path, *args, **kwargs):
+    if os.path.dirname(path) == directory:
+      raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+    return function(path, *args, **kwargs)
+
+  monkeypatch.setattr(f"{module}.{name}", denied)
 
 
 @pytest.mark.parametrize("num_documents, heldout", [(4, 2), (5, 2)])
@@ -353,6 +434,12 @@ def test_too_few_documents_are_an_error_that_says_what_to_do(tmp_path):
   path.write_text("\n".join(map(_document, range(3))))
   with pytest.raises(errors.InputError, match=r"3 different documents.*blank"):
     _build(str(path), tmp_path / "data", vocab_size=80)
+
+
+def test_a_build_into_its_input_is_refused(corpus, tmp_path):
+  with pytest.raises(errors.InputError, match="lies in the directory input="):
+    _build(str(tmp_path), tmp_path / "data", vocab_size=80)
+  assert os.listdir(tmp_path) == [os.path.basename(corpus)]
 
 
 def test_input_without_text_is_an_error_that_names_it(tmp_path):
@@ -378,6 +465,13 @@ def test_input_without_text_is_an_error_that_names_it(tmp_path):
     (dict(vocab_size=80, seed=-1), "seed=-1 must"),
     (dict(vocab_size=80, input_format="pdf"), "input_format='pdf'"),
     (dict(vocab_size=9), "vocab_size=9 is too small"),
+    (dict(vocab_size=6), "^vocab_size=6 must be between 7 and 1000000"),
+    (
+      # The training examples are enough, being made ten times.
+      dict(vocab_size=80, num_shards=300, heldout_fraction=0.5, dupe_factor=10),
+      r"^num_shards=300 and heldout_fraction=0.5 make 150 shards of held-out"
+      r" data, which is more than the \d+ heldout examples",
+    ),
   ],
 )
 def test_arguments_out_of_range_are_errors(
@@ -385,8 +479,7 @@ def test_arguments_out_of_range_are_errors(
 ):
   with pytest.raises(errors.InputError, match=message):
     _build(corpus, tmp_path / "data", **arguments)
-  left = os.listdir(tmp_path / "data") if (tmp_path / "data").exists() else []
-  assert left == []
+  assert _left(tmp_path / "data") == []
 
 
 def _shards(directory) -> dict[str, str]:
@@ -565,7 +658,7 @@ def test_a_group_of_which_one_document_has_tokens_is_an_error(vocab, tmp_path):
       vocab_path=vocab,
       input_format="sentences",
     )
-  assert os.listdir(tmp_path / "data") == []
+  assert _left(tmp_path / "data") == []
 
 
 @pytest.mark.parametrize("whole_word_masking", [False, True])
@@ -648,9 +741,7 @@ def test_bad_input_is_one_line_that_leaves_nothing(
     _build(str(path), tmp_path / "data", vocab_size=80, **arguments)
   assert str(path) in str(caught.value) or "different documents" in message
   assert "\n" not in str(caught.value)
-  assert not os.path.exists(tmp_path / "data") or (
-    os.listdir(tmp_path / "data") == []
-  )
+  assert _left(tmp_path / "data") == []
 
 
 def test_a_vocabulary_without_a_special_token_is_an_error(corpus, tmp_path):
@@ -755,6 +846,11 @@ def test_the_binary_reports_what_is_wrong_in_one_line(corpus, tmp_path):
     (data, size): (1, "input=[] names no file"),
     (some, data): (1, "exactly one of them must be given"),
     (some, data, size, "--num_processes=0"): (1, "num_processes=0 must be"),
+    (some, data, size, "--beam_args=--a=b"): (1, "no effect without --runner"),
+    (some, data, size, "--num_processes=2", "--runner=DirectRunner"): (
+      1,
+      "num_processes=2 is of no effect with --runner",
+    ),
     (some, size, f"--output_dir={corpus}"): (1, "cannot be written"),
     ("--verify", f"--output_dir={tmp_path}/nothing"): (1, "no manifest.json"),
     ("--verify", f"--output_dir={tmp_path}/none"): (1, "none' does not exist"),
@@ -774,9 +870,7 @@ def test_the_binary_reports_what_is_wrong_in_one_line(corpus, tmp_path):
     assert lines[0].startswith("create_pretraining_data.py: error: ")
     assert message in lines[0]
     assert stdout == ""
-  assert not os.path.exists(tmp_path / "data") or (
-    os.listdir(tmp_path / "data") == []
-  )
+  assert _left(tmp_path / "data") == []
   assert built[0] == again[0] == 0
   assert built[2] == again[2] == []
   assert "dropped or replaced: 4 undecodable places" in built[1]

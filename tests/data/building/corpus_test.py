@@ -57,6 +57,27 @@ def test_what_was_read_is_not_read_again(tmp_path):
     assert file.read() == content
 
 
+def test_the_size_of_tasks_changes_nothing(tmp_path, monkeypatch):
+  text = "\n\n".join(f"d{index} one .\ntwo ." for index in range(60)) + "\n\nx"
+  monkeypatch.setattr(corpus, "_LEAST_CHUNK_BYTES", 50)
+  monkeypatch.setattr(corpus, "CHUNK_BYTES", 50)
+  monkeypatch.setattr(corpus, "_TASKS", 1)
+  found = []
+  for num_bytes in (200, 450, 10**6):
+    monkeypatch.setattr(corpus, "_MOST_TASK_BYTES", num_bytes)
+    directory = tmp_path / str(num_bytes)
+    directory.mkdir()
+    paths, dropped = _read(directory, text, min_words=2)
+    read = corpus.of_files(paths)
+    found.append(
+      (_texts(paths), dropped, read.keys.tolist(), read.num_bytes.tolist())
+    )
+    # Documents of 15 and 16 bytes, and a blank line after each.
+    assert abs(len(paths) - 1060 / num_bytes) < 2
+  assert found[0] == found[1] == found[2]
+  assert len(found[0][0]) == 60 and found[0][1] == {"short_documents": 1}
+
+
 def test_words_of_a_range_are_counted(tmp_path):
   paths, _ = _read(tmp_path, "The dog.\nThe Cat\n\nthe end\n\nthe end\n")
   for remove_duplicates, number in ((False, 2), (True, 1)):

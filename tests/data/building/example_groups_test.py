@@ -103,9 +103,39 @@ def test_examples_are_of_the_seed_and_of_the_group(tmp_path):
 
 def test_documents_without_tokens_are_an_error_that_asks_why(tmp_path):
   with pytest.raises(
-    errors.InputError, match=r"group of 2 documents 1 have .*tokens"
+    errors.InputError, match=r"group of 3 documents 1 have .*tokens"
   ):
-    _make(_settings(tmp_path / "vocab"), texts=TEXTS[2:4])
+    _make(_settings(tmp_path / "vocab"), texts=TEXTS[1:4])
+
+
+def test_a_random_next_is_no_copy_of_the_first_segment(tmp_path):
+  # A word tells the text: the copies are of four sentences, so that half of
+  # their pairs would be random if any next could be.
+  texts = [b"w1", *[b"w2\nw2\nw2\nw2"] * 9, b"\x00", b"w3\nw3"]
+  _, records, facts = _make(_settings(tmp_path / "vocab"), texts=texts)
+  assert facts["num_documents"] == 11
+  labels = {True: 0, False: 0}
+  for record in records:
+    feature = tf.train.Example.FromString(record).features.feature
+    ids = list(feature["input_ids"].int64_list.value)
+    for place, token, weight in zip(
+      feature["masked_lm_positions"].int64_list.value,
+      feature["masked_lm_ids"].int64_list.value,
+      feature["masked_lm_weights"].float_list.value,
+      strict=True,
+    ):
+      ids[place] = token if weight else ids[place]
+    first, second = (
+      {ids[place] for place in segment}
+      for segment in (
+        range(1, ids.index(3)),
+        range(ids.index(3) + 1, len(ids) - 1 - ids[::-1].index(3)),
+      )
+    )
+    (label,) = feature["next_sentence_labels"].int64_list.value
+    assert (first != second) == bool(label)
+    labels[bool(label)] += 1
+  assert min(labels.values()) >= 5
 
 
 def test_facts_are_summed():

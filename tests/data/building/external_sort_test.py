@@ -1,9 +1,12 @@
 """Files of sorted records give back ranges of keys, whole or not at all."""
 
 import itertools
+import os
+import pathlib
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from mslt_tf.data.building import external_sort
 
@@ -70,8 +73,8 @@ def test_a_range_tells_its_size(files, records):
     for key, content in records[0].items()
     if keys.start <= key < keys.end
   )
-  assert files[0].num_bytes(keys) == expected
-  assert files[2].num_bytes(keys) == 0
+  assert files[0].entries(keys).num_bytes == expected
+  assert files[2].entries(keys).num_bytes == 0
 
 
 def test_facts_come_back(files):
@@ -91,6 +94,39 @@ def test_equal_keys_come_in_the_order_of_the_files(tmp_path):
     external_sort.open_all(paths), external_sort.ALL_KEYS
   )
   assert [bytes(each) for each in found] == [b"first", b"second", b"last"]
+
+
+@pytest.mark.parametrize("part_bytes", [1, 100, 3001, 10**9])
+def test_a_range_comes_in_parts_as_it_does_at_once(files, part_bytes):
+  keys = KeyRange(1 << 60, 1 << 63)
+  expected = [bytes(each) for each in external_sort.read(files, keys)[1]]
+  found = list(external_sort.iterate(files, keys, part_bytes))
+  assert [bytes(each) for each in found] == expected
+  # Those of one part of a file are of one piece of memory.
+  pieces = {id(each.obj): len(each.obj) for each in found}
+  assert max(pieces.values()) < 1.3 * part_bytes + 100
+
+
+def test_ranges_read_little_more_than_they_hold(tmp_path):
+  rng = np.random.default_rng(6)
+  keys = rng.integers(2**64, size=(20, 100), dtype=np.uint64).tolist()
+  paths = [
+    _write(tmp_path / str(index), dict.fromkeys(some, bytes(1000)))
+    for index, some in enumerate(keys)
+  ]
+  before = _bytes_read()
+  files = external_sort.open_all(paths)
+  ranges = external_sort.equal_ranges(files, 8)
+  for each in ranges:
+    assert sum(map(len, external_sort.iterate(files, each, 100_000))) == 250_000
+  # The records, 2 MB, and some 300 times a page of 4 kB.
+  assert _bytes_read() - before < 4_000_000
+
+
+def _bytes_read() -> int:
+  """Returns what this process has read with system calls."""
+  lines = pathlib.Path("/proc/self/io").read_text().splitlines()
+  return int(dict(line.split(": ") for line in lines)["rchar"])
 
 
 @pytest.mark.parametrize("num_parts", [1, 2, 7, 1707])
@@ -118,6 +154,25 @@ def test_what_fails_leaves_no_file(tmp_path):
     writer.add(b"a", np.array([1]))
     raise RuntimeError
   assert list(tmp_path.iterdir()) == []
+
+
+def test_what_gets_its_name_is_on_disk(tmp_path, monkeypatch):
+  done = []
+  sync, rename = os.fsync, tf.io.gfile.rename
+
+  def recorded_sync(descriptor):
+    done.append(("sync", os.readlink(f"/proc/self/fd/{descriptor}")))
+    sync(descriptor)
+
+  def recorded_rename(source, target, overwrite=False):
+    done.append(("rename", source))
+    rename(source, target, overwrite)
+
+  monkeypatch.setattr(os, "fsync", recorded_sync)
+  monkeypatch.setattr(tf.io.gfile, "rename", recorded_rename)
+  _write(tmp_path / "sorted", {5: b"five"})
+  (piece,) = {path for what, path in done if what == "rename"}
+  assert done == [("sync", piece), ("rename", piece), ("sync", str(tmp_path))]
 
 
 def test_a_file_of_another_kind_is_no_sorted_file(tmp_path):

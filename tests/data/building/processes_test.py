@@ -120,6 +120,21 @@ def test_a_process_that_dies_is_told_of():
     list(started.map(_fail, ["die"]))
 
 
+def test_a_process_that_dies_before_the_first_result_is_told_of():
+  with processes.start(2) as started:
+
+    def arguments():
+      yield "die"
+      # Until the pool is known to be broken.
+      deadline = time.monotonic() + 60
+      while not started._executor._broken and time.monotonic() < deadline:
+        time.sleep(0.05)
+      yield "input"
+
+    with pytest.raises(errors.LostWorkerError, match="--num_processes"):
+      list(started.map(_fail, arguments()))
+
+
 def test_processes_do_not_outlive_their_parent(tmp_path):
   program = tmp_path / "program.py"
   program.write_text(

@@ -34,13 +34,19 @@ def examples(tmp_path_factory) -> list[str]:
 
 def _write(directory, examples, num_shards: int) -> list[list[int]]:
   with processes.start(1) as one:
-    names = shards.write(
+    entries = shards.write(
       "odd", examples, num_shards, directory=str(directory), processes=one
     )
-  return [
-    [int(raw.numpy()) for raw in tf.data.TFRecordDataset(str(directory / name))]
-    for name in names
+  paths = [str(directory / entry["file"]) for entry in entries]
+  records = [
+    [int(raw.numpy()) for raw in tf.data.TFRecordDataset(path)]
+    for path in paths
   ]
+  assert [(entry["num_examples"], entry["bytes"]) for entry in entries] == [
+    (len(each), os.path.getsize(path))
+    for each, path in zip(records, paths, strict=True)
+  ]
+  return records
 
 
 def test_each_example_is_in_one_shard_and_shards_are_of_one_size(
@@ -82,13 +88,6 @@ def test_shards_only_cut_one_order(tmp_path, examples):
   assert 30 < changes < 65
 
 
-def test_fewer_examples_than_shards_are_an_error(tmp_path, examples):
-  with pytest.raises(
-    errors.InputError, match=r"num_shards=101 is more than the 100 odd"
-  ):
-    _write(tmp_path, examples, 101)
-
-
 def test_a_finished_shard_is_kept(tmp_path, examples):
   _write(tmp_path, examples, 3)
   path = tmp_path / "odd-00001-of-00003.tfrecord"
@@ -97,6 +96,32 @@ def test_a_finished_shard_is_kept(tmp_path, examples):
   _write(tmp_path, examples, 3)
   assert path.stat().st_mtime_ns == before
   assert (tmp_path / "odd-00002-of-00003.tfrecord").exists()
+
+
+@pytest.mark.parametrize(
+  "num_bytes, what",
+  [
+    (0, "it has 0 of 33 examples"),
+    # Records of two digits.
+    (32 * 18, "it has 32 of 33 examples"),
+    (32 * 18 + 5, "it has 581 bytes, and its last record is not whole"),
+  ],
+)
+def test_a_damaged_shard_is_removed_and_written_again(
+  tmp_path, examples, num_bytes, what
+):
+  _write(tmp_path, examples, 3)
+  path = tmp_path / "odd-00000-of-00003.tfrecord"
+  content = path.read_bytes()
+  # As many digits in each record, so that the cut is between two of them.
+  records = [b"%d" % (10 + index) for index in range(33)]
+  shards.write_shard(str(path), records, records_per_block=64)
+  os.truncate(path, num_bytes)
+  with pytest.raises(errors.UnavailableError, match=f"removed: .*{what}"):
+    _write(tmp_path, examples, 3)
+  assert not path.exists()
+  _write(tmp_path, examples, 3)
+  assert path.read_bytes() == content
 
 
 def test_the_index_of_a_shard_points_at_every_64th_record(tmp_path):

@@ -1,5 +1,6 @@
 """Pairs are what their label says, and fit into a sequence."""
 
+import dataclasses
 import random
 
 import numpy as np
@@ -55,6 +56,7 @@ def test_documents_are_flat_arrays():
   assert documents.tokens.dtype == np.int32
   assert documents.sentence_ends.tolist() == [0, 2, 3, 4, 7]
   assert documents.document_ends.tolist() == [0, 2, 3, 4]
+  assert documents.text_ends.tolist() == [0, 1, 2, 3]
   assert len(documents) == 3
 
 
@@ -182,6 +184,37 @@ def test_other_documents_are_equally_likely_whatever_their_lengths():
   # Of the shortest document, each sentence.
   starts = random_pairs.second_start[other == 0]
   assert np.bincount(starts, minlength=3).min() > 95
+
+
+def test_a_random_next_is_of_another_text_than_its_copies():
+  documents = dataclasses.replace(
+    _documents([[1] * 3, [1] * 900, [1] * 900, [1] * 900, [1] * 2]),
+    text_ends=np.array([0, 1, 4, 5]),
+  )
+  pairs = _plan(
+    documents,
+    np.random.default_rng(22),
+    sequence_length=8,
+    short_sequence_prob=0.0,
+  )
+  pairs = pairs[pairs.is_random_next]
+  first = _document_of(documents, pairs.first_start)
+  second = _document_of(documents, pairs.second_start)
+  counts = np.bincount(second[(first >= 1) & (first <= 3)], minlength=5)
+  # Around 390 pairs: half of them each, a standard deviation of 10.
+  assert counts[1:4].tolist() == [0, 0, 0]
+  assert counts.sum() > 300 and abs(counts[0] - counts[4]) < 5 * 20
+  # The others have all but themselves.
+  assert set(second[first == 0].tolist()) <= {1, 2, 3, 4}
+  assert set(second[first == 4].tolist()) <= {0, 1, 2, 3}
+
+
+def test_copies_of_one_text_alone_are_an_error():
+  copies = dataclasses.replace(
+    _documents([[3, 4], [3, 4], [3, 4]]), text_ends=np.array([0, 3])
+  )
+  with pytest.raises(errors.InputError, match=r"^1 different document is"):
+    _plan(copies, np.random.default_rng(23))
 
 
 def test_a_tenth_of_the_documents_has_a_shorter_target():
@@ -412,7 +445,8 @@ def test_pairs_are_concatenated_and_picked():
 
 def test_segments_are_joined_with_special_tokens_and_padded():
   documents = sentence_pairs.TokenizedDocuments(
-    np.arange(100, 130, dtype=np.int32), np.array([0, 30]), np.array([0, 1])
+    np.arange(100, 130, dtype=np.int32),
+    *map(np.array, ([0, 30], [0, 1], [0, 1])),
   )
   rows = sentence_pairs.join(
     documents,

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from official.nlp.tools import tokenization
 
+from mslt_tf import errors
 from mslt_tf.data.examples import bert_text
 from mslt_tf.data.examples import vocabulary
 
@@ -264,10 +265,29 @@ def test_exception_the_replacement_character_as_a_token(tmp_path):
   assert pair.ours(["a" * 201]) == [["\ufffd"]]
 
 
-@pytest.mark.parametrize("token", ["\x11", "a" * 257])
-def test_exception_tokens_that_the_op_refuses(tmp_path, token):
+@pytest.mark.parametrize(
+  "token, rule",
+  [
+    ("\x11", "no U\\+0011"),
+    ("\x11a", "no U\\+0011"),
+    ("##\0", "no U\\+0000"),
+    ("a" * 257, "at most 256 bytes"),
+    ("##" + "é" * 129, "at most 256 bytes"),
+  ],
+)
+def test_exception_tokens_that_the_op_refuses(tmp_path, token, rule):
   with pytest.raises(RuntimeError):
-    _small(tmp_path, token)
+    _small(tmp_path, "a", token)
+  with pytest.raises(
+    errors.InputError, match=f"^vocab='.*vocab.txt' has at id 6 .* has {rule}"
+  ):
+    vocabulary.load(str(tmp_path / "vocab.txt"))
+
+
+def test_the_longest_tokens_are_taken(tmp_path):
+  pair = _small(tmp_path, "a" * 256, "##" + "é" * 128)
+  assert len(vocabulary.load(str(tmp_path / "vocab.txt"))) == 7
+  assert pair.ours(["a" * 201]) == [["[UNK]"]]  # It is made.
 
 
 def test_words_are_counted_as_they_are_tokenized():

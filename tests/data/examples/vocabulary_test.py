@@ -72,7 +72,7 @@ def test_the_vocabulary_does_not_depend_on_the_hash_seed():
     "from tests.data.examples import vocabulary_test as test;"
     "print('sha256', test._learn(71).sha256)"
   )
-  root = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
+  root = os.path.abspath(os.path.join(__file__, "../../../.."))
   result = subprocess.run(
     [sys.executable, "-c", program],
     env=dict(os.environ, PYTHONHASHSEED="7", PYTHONPATH=root),

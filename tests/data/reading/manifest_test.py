@@ -6,6 +6,7 @@ import json
 import os
 
 import pytest
+import tensorflow as tf
 
 from mslt_tf import errors
 from mslt_tf.data.building import shards
@@ -187,3 +188,22 @@ def test_data_for_this_model_is_right(data):
   )
   with pytest.raises(dataclasses.FrozenInstanceError):
     data.vocab_size = 1
+
+
+@pytest.mark.parametrize("name", ["train-1.tfrecord", "heldout.tfrecord.index"])
+def test_a_file_that_cannot_be_read_is_one_line(directory, monkeypatch, name):
+  path = str(directory / name)
+  stat = tf.io.gfile.stat
+
+  def denied(each):
+    if each == path:
+      raise tf.errors.PermissionDeniedError(None, None, f"{path}; Denied")
+    return stat(each)
+
+  # Tests may run as root, who can read everything.
+  monkeypatch.setattr(tf.io.gfile, "stat", denied)
+  with pytest.raises(
+    errors.UnavailableError,
+    match=rf"^data directory '{directory}' cannot be read: {path}; Denied$",
+  ):
+    manifest.open_data(str(directory))

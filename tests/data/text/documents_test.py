@@ -272,6 +272,41 @@ def test_a_directory_means_its_files_at_any_depth_but_hidden_ones(tmp_path):
   ]
 
 
+@pytest.mark.parametrize("place", ["", "data", "data/new/data", "link/data"])
+def test_what_is_made_does_not_lie_in_a_directory_that_is_read(
+  tmp_path, monkeypatch, place
+):
+  texts = tmp_path / "texts"
+  texts.mkdir()
+  (texts / "a.txt").write_text("A is here.\n")
+  (texts / "link").symlink_to(texts)
+  monkeypatch.chdir(tmp_path)
+  output_directory = str(texts / place)
+  with pytest.raises(
+    errors.InputError, match=r"^output_dir='.*' lies in .* input='texts'"
+  ):
+    documents.find(["texts"], output_directory=output_directory)
+
+
+@pytest.mark.parametrize(
+  "pattern, place",
+  [
+    ("texts", "texts2"),
+    ("texts/sub", "texts"),
+    (".", "gs://bucket/data"),
+    ("texts/*.txt", "texts/data"),  # A glob has what it had.
+  ],
+)
+def test_what_is_made_may_lie_beside_what_is_read(
+  tmp_path, monkeypatch, pattern, place
+):
+  (tmp_path / "texts" / "sub").mkdir(parents=True)
+  for path in ("texts/a.txt", "texts/sub/b.txt"):
+    (tmp_path / path).write_text("A is here.\n")
+  monkeypatch.chdir(tmp_path)
+  assert documents.find([pattern], output_directory=place)
+
+
 def test_a_hidden_directory_can_be_named(tmp_path):
   (tmp_path / ".cache").mkdir()
   _write(tmp_path / ".cache" / "a", "a")

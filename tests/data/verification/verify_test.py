@@ -254,10 +254,20 @@ def test_a_vocabulary_of_another_size_is_an_error(copy):
 
 def test_files_that_do_not_belong_are_told(copy):
   (copy / "train-00007-of-00008.tfrecord").write_bytes(b"")
+  assert (copy / ".lock").exists()  # It is of no account.
   assert (
     "\nWarning: not in manifest.json, though in the directory:"
     " train-00007-of-00008.tfrecord.\n"
   ) in verify.verify(str(copy))
+
+
+def test_a_directory_that_cannot_be_listed_is_one_line(copy, monkeypatch):
+  def denied(path):
+    raise tf.errors.PermissionDeniedError(None, None, f"{path}; Denied")
+
+  # Tests may run as root, who can read everything.
+  monkeypatch.setattr(tf.io.gfile, "listdir", denied)
+  _fails(copy, f"data directory '{copy}' cannot be read: {copy}; Denied")
 
 
 def test_a_directory_without_data_is_an_error(tmp_path):
