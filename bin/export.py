@@ -68,6 +68,7 @@ def main():
         labels=tuned.labels,
         output_weights=tuned.output_weights,
         output_bias=tuned.output_bias,
+        max_sequence_length=tuned.max_sequence_length,
       ),
       _OUTPUT_DIR.value,
     )

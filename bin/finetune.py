@@ -5,7 +5,7 @@ Examples:
   python bin/finetune.py --task=cola,mrpc --data_dir=GLUE \\
     --checkpoint=runs/base_mslt,runs/base_baseline --workdir=runs/glue
   python bin/finetune.py --task=reviews --checkpoint=runs/small_mslt \\
-    --workdir=runs/reviews --set=learning_rates=[5e-5] --set=seeds=[1,2,3]
+    --workdir=runs/reviews --set=learning_rates=[3e-4] --set=seeds=[1,2,3]
   python bin/finetune.py --train=train.tsv --dev=dev.tsv --text=body \\
     --checkpoint=runs/small_mslt --workdir=runs/own
 
@@ -92,6 +92,11 @@ def main():
     raise errors.InputError("--workdir is missing; only --dry_run needs none.")
   if bool(_TRAIN.value) != bool(_DEV.value):
     raise errors.InputError("--train and --dev go together.")
+  if _TRAIN.value and _DATA_DIR.value:
+    raise errors.InputError(
+      f"--data_dir={_DATA_DIR.value} is where GLUE's tasks are; --train and"
+      " --dev are whole paths."
+    )
   text = "{}"
   if _CONFIG.value:
     text = command_line.read_text("--config", _CONFIG.value)

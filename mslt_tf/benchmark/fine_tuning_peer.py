@@ -5,6 +5,7 @@ tokenizer, the model, AdamW, clipping, the order of the data and dropout are
 theirs. Batches are random and padded to their longest example.
 """
 
+import dataclasses
 import importlib.util
 import os
 import time
@@ -43,7 +44,7 @@ def run(
     tasks: What to fine-tune on.
     data_dir: As of `reading.read`.
     source: Directory of a model that transformers loads.
-    protocol: What is run; in float32.
+    protocol: What is run.
     workdir: Where results are written, a JSON file a run.
 
   Raises:
@@ -63,6 +64,14 @@ def run(
       for split in task.splits
       if split not in task.test
     }
+    run_directory.claim(
+      os.path.join(workdir, _NAME, task.name),
+      {
+        "examples_sha256": {
+          name: examples_lib.fingerprint(each) for name, each in splits.items()
+        }
+      },
+    )
     constants[task.name] = {
       split.name: metrics_lib.constant(task, _labels(splits[split.name]))
       for split in task.dev
@@ -89,14 +98,10 @@ def run(
 
 
 def _identity(protocol: protocol_lib.Protocol, source: str) -> dict[str, Any]:
-  names = (
-    *("batch_size", "num_epochs", "max_sequence_length", "dropout"),
-    "precision",
-  )
-  return {
-    "source": source,
-    "protocol": {name: getattr(protocol, name) for name in names},
-  }
+  fields = dataclasses.asdict(protocol)
+  # Rates and seeds may be added to a workdir.
+  del fields["learning_rates"], fields["seeds"]
+  return {"source": source, "protocol": fields}
 
 
 def _fine_tune(

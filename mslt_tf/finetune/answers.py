@@ -51,11 +51,11 @@ def answer(
 
 
 def _json_lines(outputs: np.ndarray, labels: tuple[str, ...]) -> Iterator[str]:
-  for row in _rounded(outputs):
+  for row, best in zip(_rounded(outputs), outputs.argmax(1), strict=True):
     if labels:
       yield json.dumps(
         {
-          "label": labels[row.index(max(row))],
+          "label": labels[best],
           "probabilities": dict(zip(labels, row, strict=True)),
         },
         ensure_ascii=False,
@@ -70,8 +70,8 @@ def _tsv_lines(outputs: np.ndarray, labels: tuple[str, ...]) -> Iterator[str]:
     yield from (str(row[0]) for row in _rounded(outputs))
     return
   yield "\t".join(["label", *labels])
-  for row in _rounded(outputs):
-    yield "\t".join([labels[row.index(max(row))], *map(str, row)])
+  for row, best in zip(_rounded(outputs), outputs.argmax(1), strict=True):
+    yield "\t".join([labels[best], *map(str, row)])
 
 
 def _rounded(outputs: np.ndarray) -> list[list[float]]:

@@ -19,7 +19,6 @@ workdir/
 
 import contextlib
 import dataclasses
-import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -136,7 +135,8 @@ class RunFiles:
         "labels": list(task.labels),
         "num_epochs": num_epochs,
         "examples_sha256": {
-          name: _fingerprint(examples) for name, examples in splits.items()
+          name: examples_lib.fingerprint(examples)
+          for name, examples in splits.items()
         },
       },
     )
@@ -242,15 +242,3 @@ def _run_directories(task_directory: str) -> list[str]:
 
 def _weights(directory: str) -> str:
   return os.path.join(directory, "weights")
-
-
-def _fingerprint(examples: examples_lib.Examples) -> str:
-  digest = hashlib.sha256()
-  for texts in (examples.first, examples.second or []):
-    for text in texts:
-      content = text.encode("utf-8", "surrogatepass")
-      digest.update(f"{len(content)}:".encode() + content)
-    digest.update(b"|")
-  if examples.labels is not None:
-    digest.update(examples.labels.tobytes())
-  return digest.hexdigest()

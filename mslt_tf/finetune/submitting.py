@@ -3,10 +3,12 @@
 import os
 
 import numpy as np
+from absl import logging
 
 from mslt_tf.data.text import tfds_text
 from mslt_tf.finetune import finetune
 from mslt_tf.finetune import run_files
+from mslt_tf.glue import examples as examples_lib
 from mslt_tf.glue import paper
 from mslt_tf.glue import reading
 from mslt_tf.glue import submission
@@ -62,6 +64,8 @@ def write(
     )
   num_rows = {name: len(values) for name, values in predictions.items()}
   submission.write_zip(path, contents, num_rows)
+  if problems := submission.problems(contents):
+    return f"{path} would be refused by the GLUE server: {' '.join(problems)}"
   return f"{path} is what the GLUE server takes; it alone can score it."
 
 
@@ -78,9 +82,9 @@ def _answers(
     return _wnli(task, split, data_dir)
   by_name = {each.name: each for each in finetuning.tasks}
   answering = by_name.get(task.answered_by or task.name)
-  if answering is None or not _is_there(split, data_dir):
+  if answering is None or not _is_there(task, split, data_dir):
     return None
-  examples = reading.read(task, split, data_dir)
+  examples = _read(task, split, data_dir)
   return finetuning.predict(
     run_files.RunFiles(workdir), checkpoint, answering, examples
   )
@@ -90,17 +94,28 @@ def _wnli(
   task: tasks_lib.Task, split: tasks_lib.Split, data_dir: str
 ) -> np.ndarray | None:
   if task.train is None or not (
-    _is_there(task.train, data_dir) and _is_there(split, data_dir)
+    _is_there(task, task.train, data_dir) and _is_there(task, split, data_dir)
   ):
     return None
   train = reading.read(task, task.train, data_dir)
-  test = reading.read(task, split, data_dir)
+  test = _read(task, split, data_dir)
   assert train.labels is not None  # Its file has a label column.
   return submission.majority(train.labels, len(test))
 
 
-def _is_there(split: tasks_lib.Split, data_dir: str) -> bool:
+def _is_there(
+  task: tasks_lib.Task, split: tasks_lib.Split, data_dir: str
+) -> bool:
   # What TensorFlow Datasets lacks it says itself.
   return data_dir.startswith(tfds_text.PREFIX) or reading.is_there(
-    split, data_dir
+    task, split, data_dir
   )
+
+
+def _read(
+  task: tasks_lib.Task, split: tasks_lib.Split, data_dir: str
+) -> examples_lib.Examples:
+  examples = reading.read(task, split, data_dir)
+  if remark := examples_lib.count_remark(task, split, examples):
+    logging.warning("%s", remark)
+  return examples

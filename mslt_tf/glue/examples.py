@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import hashlib
 import math
 from collections.abc import Iterable, Mapping
 
@@ -109,6 +110,19 @@ def count_remark(
       f" {official}."
     )
   return " ".join(remarks)
+
+
+def fingerprint(examples: Examples) -> str:
+  """Returns the sha256 of texts and labels, in their order."""
+  digest = hashlib.sha256()
+  for texts in (examples.first, examples.second or []):
+    for text in texts:
+      content = text.encode("utf-8", "surrogatepass")
+      digest.update(f"{len(content)}:".encode() + content)
+    digest.update(b"|")
+  if examples.labels is not None:
+    digest.update(examples.labels.tobytes())
+  return digest.hexdigest()
 
 
 def _value(text: str, task: tasks.Task, source: str, line: int) -> float:

@@ -133,18 +133,9 @@ def threshold(task: tasks.Task, constants: Mapping[str, Constant]) -> float:
   for split in task.dev:
     known = constants[split.name]
     score = known.metrics[task.headline]
-    error = _standard_error(task.headline, score, known.num_examples)
+    error = _standard_error(task, score, known.num_examples)
     values.append(score + _STANDARD_ERRORS * error)
   return sum(values) / len(values)
-
-
-def is_better_than_constant(
-  task: tasks.Task,
-  by_split: Mapping[str, Mapping[str, float]],
-  constants: Mapping[str, Constant],
-) -> bool:
-  """Whether metrics of the dev splits show more than a constant answer's."""
-  return headline(task, by_split) > threshold(task, constants)
 
 
 def _accuracy(task: tasks.Task, labels: Any, predictions: Any) -> float:
@@ -205,16 +196,18 @@ def _is_constant(values: Any) -> bool:
   return bool((values == values[0]).all())
 
 
-def _standard_error(
-  metric: tasks.Metric, score: float, num_examples: int
-) -> float:
+def _standard_error(task: tasks.Task, score: float, num_examples: int) -> float:
   """Returns the standard error of a constant or independent answer's score."""
-  if metric == "accuracy":
+  if task.headline == "accuracy":
     return math.sqrt(score * (1 - score) / num_examples)
-  if metric == "f1":
-    # Of class 1, always answered: F1 = 2p / (1 + p), p the share of the class.
-    share = score / (2 - score)
-    slope = 2 / (1 + share) ** 2
+  if task.headline == "f1":
+    # Of one class, always answered: F1 = 2p / (1 + p), p the share of the
+    # class; those of the other classes, 0, are averaged with it if they are
+    # more than one.
+    num_averaged = 1 if len(task.labels) == 2 else len(task.labels)
+    of_class = num_averaged * score
+    share = of_class / (2 - of_class)
+    slope = 2 / (1 + share) ** 2 / num_averaged
     return slope * math.sqrt(share * (1 - share) / num_examples)
   # Any of the correlations between independent values.
   return 1 / math.sqrt(max(1, num_examples - 1))

@@ -55,9 +55,12 @@ def read(
   return _read_file(task, split, path)
 
 
-def is_there(split: tasks.Split, data_dir: str) -> bool:
+def is_there(task: tasks.Task, split: tasks.Split, data_dir: str) -> bool:
   """Whether a split's file lies in what GLUE's download unpacked."""
-  return _find(split, data_dir) is not None
+  return _find(split, data_dir) is not None or (
+    task is tasks.GLUE["mrpc"]
+    and tf.io.gfile.exists(os.path.join(data_dir, _original_mrpc(split)))
+  )
 
 
 def label_strings(split: tasks.Split, path: str) -> collections.Counter[str]:
@@ -106,7 +109,7 @@ def _read_original_mrpc(
 
   The test labels, which those have and GLUE has not, are not read.
   """
-  name = _MRPC_TEST if split.name == "test" else _MRPC_TRAIN
+  name = _original_mrpc(split)
   path = os.path.join(data_dir, name)
   if not tf.io.gfile.exists(path):
     raise _not_there(task, data_dir, (*split.paths, name))
@@ -121,6 +124,10 @@ def _read_original_mrpc(
     if (row.values[-2:] in dev_ids) == is_dev
   )
   return examples_lib.from_rows(task, split.columns, chosen, path, dropped)
+
+
+def _original_mrpc(split: tasks.Split) -> str:
+  return _MRPC_TEST if split.name == "test" else _MRPC_TRAIN
 
 
 def _mrpc_dev_ids(task: tasks.Task, data_dir: str) -> set[tuple[str, ...]]:

@@ -15,12 +15,14 @@ import collections
 import csv
 import dataclasses
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from mslt_tf import errors
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 TOO_FEW_FIELDS = "too few fields"
 BLANK = "nothing in them"
@@ -105,7 +107,8 @@ def json_lines(
 ) -> Iterator[Row]:
   """Yields the rows of a file of JSON objects.
 
-  Numbers and booleans become text as JSON writes them.
+  Numbers and booleans become text as JSON writes them, and what is no UTF-8
+  becomes U+FFFD.
 
   Raises:
     errors.InputError: a line that is no JSON object, or lacks a field.
@@ -118,7 +121,7 @@ def json_lines(
       record = json.loads(line)
     except UnicodeDecodeError:
       raise _not_utf8(layout, number) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
       raise errors.InputError(
         f"{layout.source}, line {number}: no valid JSON: {error}."
       ) from None
@@ -250,7 +253,8 @@ def _field(
 ) -> str:
   value = record.get(str(name))
   if isinstance(value, str):
-    return value
+    # Half of a character that was cut there; it is no UTF-8.
+    return _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", value)
   if isinstance(value, bool | int | float):
     return json.dumps(value)
   if value is None:

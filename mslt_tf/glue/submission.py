@@ -123,7 +123,7 @@ def check(path: str, data_dir: str = "") -> None:
   num_rows = {
     name: len(reading.read(task, split, data_dir))
     for name, (task, split) in test_sets().items()
-    if data_dir and reading.is_there(split, data_dir)
+    if data_dir and reading.is_there(task, split, data_dir)
   }
   _refuse(path, [*found, *problems(contents, num_rows)])
 

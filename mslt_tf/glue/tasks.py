@@ -333,14 +333,20 @@ REVIEWS = Task(
 )
 
 
+def find(name: str) -> Task | None:
+  """Returns a task by its name; "SST-2" and "sst2" are the same."""
+  plain = name.lower().replace("-", "").replace("_", "")
+  return {**GLUE, REVIEWS.name: REVIEWS}.get(plain)
+
+
 def get(name: str) -> Task:
-  """Returns a task by its name; "SST-2" and "sst2" are the same.
+  """Returns a task as `find`.
 
   Raises:
     errors.InputError: there is none of that name.
   """
   known = {**GLUE, REVIEWS.name: REVIEWS}
-  task = known.get(name.lower().replace("-", "").replace("_", ""))
+  task = find(name)
   if task is None:
     raise errors.InputError(
       f"task={name!r} does not exist; the tasks are {', '.join(known)}."

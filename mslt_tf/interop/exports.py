@@ -1,9 +1,11 @@
 """The formats that a model is exported to, and how an export is written."""
 
+import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from mslt_tf import errors
@@ -46,11 +48,7 @@ def export(
   """
   return _write_once(
     output_dir,
-    {
-      "format": format_name,
-      "weights_sha256": pretrained.fingerprint(model.weights),
-      "num_layers": model.architecture.num_layers,
-    },
+    {"format": format_name, **_identity(model, model.weights)},
     lambda directory: FORMATS[format_name](model, directory),
   )
 
@@ -70,13 +68,26 @@ def export_classifier(
     output_dir,
     {
       "format": "saved_model of a classifier",
-      "weights_sha256": pretrained.fingerprint(arrays),
+      **_identity(model, arrays),
       "labels": list(classifier.labels),
+      "max_sequence_length": classifier.max_sequence_length,
     },
     lambda directory: saved_model.export_classifier(
       model, classifier, directory
     ),
   )
+
+
+def _identity(
+  model: pretrained.PretrainedBert, arrays: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
+  """Returns what tells a model's export from another's."""
+  return {
+    "weights_sha256": pretrained.fingerprint(arrays),
+    "vocab_sha256": model.vocabulary.sha256,
+    "lower_case": model.lower_case,
+    **dataclasses.asdict(model.architecture),
+  }
 
 
 def _write_once(

@@ -5,11 +5,12 @@ only the extra `interop` installs, and because a header from elsewhere is
 checked in full before memory is taken.
 """
 
+import contextlib
 import dataclasses
 import json
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -68,7 +69,7 @@ def read_entries(path: str) -> dict[str, Entry]:
       arrays that overlap, leave gaps or do not end where the file ends.
   """
   num_bytes = _size(path)
-  with tf.io.gfile.GFile(path, "rb") as file:
+  with _opened(path) as file:
     start = file.read(8)
     if len(start) < 8:
       raise _damaged(path, f"it has {len(start)} bytes")
@@ -100,7 +101,7 @@ def read_float32(path: str, entry: Entry) -> np.ndarray:
       f"{path}: an array has dtype={entry.dtype}; weights are one of"
       f" {', '.join(_FLOATS)}."
     )
-  with tf.io.gfile.GFile(path, "rb") as file:
+  with _opened(path) as file:
     file.seek(entry.begin)
     content = file.read(entry.end - entry.begin)
   if len(content) != entry.end - entry.begin:
@@ -113,6 +114,15 @@ def read_float32(path: str, entry: Entry) -> np.ndarray:
     kind = "<f4" if entry.dtype == "F32" else "<f2"
     array = np.frombuffer(content, kind).astype(np.float32)
   return array.reshape(entry.shape)
+
+
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[Any]:
+  try:
+    with tf.io.gfile.GFile(path, "rb") as file:
+      yield file
+  except tf.errors.OpError as error:
+    raise errors.InputError(f"{path} cannot be read: {error.message}") from None
 
 
 def _entry(path: str, name: str, fields: Any, start: int) -> Entry:

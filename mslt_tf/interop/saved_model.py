@@ -37,11 +37,14 @@ class Classifier:
     labels: Their names, by class; empty for a regression, where C is 1.
     output_weights: float32 [C, D].
     output_bias: float32 [C].
+    max_sequence_length: Of text, in tokens, as in training; the rest is cut
+      off. Positions beyond may be untrained.
   """
 
   labels: tuple[str, ...]
   output_weights: np.ndarray
   output_bias: np.ndarray
+  max_sequence_length: int
 
 
 def export(model: pretrained.PretrainedBert, directory: str) -> None:
@@ -50,7 +53,7 @@ def export(model: pretrained.PretrainedBert, directory: str) -> None:
   `directory` is the SavedModel of the encoder, `directory/preprocessing` that
   of its text. docs/checkpoints.md lists functions and signatures.
   """
-  network = _Network(model)
+  network = _Network(model, model.architecture.max_positions)
   with fused.plain_operations():
     root = _encoder(network)
     _save(root, _signatures(network), model, directory)
@@ -71,7 +74,7 @@ def export_classifier(
     InputError: The classifier does not fit the encoder or its labels.
   """
   _check(classifier, model.architecture.hidden_size)
-  network = _Network(model)
+  network = _Network(model, classifier.max_sequence_length)
   with fused.plain_operations():
     root, signatures = _classifier(network, classifier)
     _save(root, signatures, model, directory)
@@ -81,13 +84,13 @@ def export_classifier(
 class _Network:
   """The model as functions of TF Hub's inputs, and of text."""
 
-  def __init__(self, model: pretrained.PretrainedBert):
+  def __init__(self, model: pretrained.PretrainedBert, max_length: int):
     self.bert = bert.Bert(**dataclasses.asdict(model.architecture))
     weights_lib.fill(self.bert, model.weights)
     self.text = graph_text.TextInputs(
       vocabulary=model.vocabulary,
       lower_case=model.lower_case,
-      max_length=model.architecture.max_positions,
+      max_length=max_length,
     )
 
   @property

@@ -49,7 +49,7 @@ def to_float32(tensor: Any, path: str) -> np.ndarray:
     raise errors.InputError(
       f"{path}: an array has dtype={tensor.dtype}; weights are floats."
     )
-  return tensor.float().numpy()
+  return tensor.detach().float().numpy()
 
 
 def _check_zip(path: str) -> None:

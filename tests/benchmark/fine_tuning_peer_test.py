@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pathlib
 
 import numpy as np
 import pytest
@@ -71,9 +72,13 @@ def test_finished_runs_are_shown_and_not_made_again(
   other = dataclasses.replace(PROTOCOL, dropout=0.3)
   with pytest.raises(errors.InputError, match="holds another run"):
     run(other)
-  other = dataclasses.replace(PROTOCOL, precision="mixed_bfloat16")
-  with pytest.raises(errors.InputError, match="holds another run"):
+  other = dataclasses.replace(PROTOCOL, weight_decay=0.5)
+  with pytest.raises(errors.InputError, match=r"weight_decay is 0\.01 there"):
     run(other)
+  path = pathlib.Path(task.train.paths[0])
+  path.write_text(path.read_text() + "w1\t1\n")
+  with pytest.raises(errors.InputError, match=r"examples_sha256\.train is"):
+    run(PROTOCOL)
 
 
 def test_the_same_batches_make_the_same_model(make_pretrained, tmp_path):

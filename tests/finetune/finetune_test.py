@@ -284,10 +284,25 @@ def test_pairs_and_regressions_are_answered(glue_runs):
     fine_tuned_model.load(glue_runs[1], task="wnli")
 
 
+def test_the_label_is_the_likeliest_before_rounding(monkeypatch):
+  class Model:
+    labels = ("no", "yes")
+    takes_pairs = False
+
+    def outputs(self, first, second):
+      return np.array([[0.49999999, 0.50000001]])
+
+  monkeypatch.setattr(fine_tuned_model, "load", lambda *_, **__: Model())
+  said = answers.answer("w1\n", source="x", checkpoint="x", form="tsv")
+  assert said == "label\tno\tyes\nyes\t0.5\t0.5\n"
+
+
 def test_a_submission_is_what_the_server_takes(glue_runs, glue):
   finetuning, workdir, _ = glue_runs
   said = submitting.write_all(finetuning, workdir)
   assert said.startswith("Paper, Table 4")
+  # Of the official length, that is.
+  assert "WNLI.tsv: 5 rows, where 146 are needed." in said
   path = pathlib.Path(workdir) / "base/submission.zip"
   submission.check(str(path), glue)
   with zipfile.ZipFile(path) as archive:
@@ -324,10 +339,12 @@ def test_a_fine_tuned_model_is_exported_with_its_labels(finished, tmp_path):
     labels=model.labels,
     output_weights=model.output_weights,
     output_bias=model.output_bias,
+    max_sequence_length=model.max_sequence_length,
   )
   assert exports.export_classifier(model.bert, exported, output_dir)
   assert not exports.export_classifier(model.bert, exported, output_dir)
-  texts = ["w1 w2 w3", "w9 w1 w4 w5", "w7"]
+  # The last one is cut to 16 words, [CLS] and [SEP]; the model has 20 places.
+  texts = ["w1 w2 w3", "w9 w1 w4 w5", "w7", "w8 w2 " * 10]
   served = tf.saved_model.load(output_dir).signatures["serving_default"]
   np.testing.assert_allclose(
     served(tf.constant(texts))["probabilities"],

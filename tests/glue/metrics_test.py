@@ -162,11 +162,25 @@ def test_threshold_is_two_standard_errors_above_the_constant(
   constants = {"dev": metrics.Constant("x", {metric: score}, num_examples)}
   task = tasks.get(task_name)
   assert metrics.threshold(task, constants) == pytest.approx(expected)
-  for value, is_better in ((expected - 1e-6, False), (expected + 1e-6, True)):
-    by_split = {"dev": {metric: value}}
-    assert (
-      metrics.is_better_than_constant(task, by_split, constants) == is_better
-    )
+
+
+def test_threshold_of_f1_over_three_classes_fits_what_samples_show():
+  task = dataclasses.replace(
+    tasks.get("qqp"), labels=("a", "b", "c"), metrics=("f1",)
+  )
+  rng = np.random.default_rng(3)
+
+  def score(labels):
+    return metrics.evaluate(task, labels, np.zeros_like(labels))["f1"]
+
+  draws = rng.choice(3, p=[0.6, 0.3, 0.1], size=[400, 500])
+  scores = [score(labels) for labels in draws]
+  known = metrics.Constant("a", {"f1": 0.25}, 500)
+  # F1 of the first class is 1.2 / 1.6, and of the others 0.
+  assert np.mean(scores) == pytest.approx(0.25, abs=0.001)
+  assert metrics.threshold(task, {"dev": known}) - 0.25 == pytest.approx(
+    2 * np.std(scores), rel=0.15
+  )
 
 
 @pytest.mark.parametrize("task_name", ["rte", "mrpc", "cola"])
@@ -178,6 +192,6 @@ def test_coins_are_rarely_better_than_a_constant(task_name):
     labels = (rng.random(120) < 0.6).astype(np.int32)
     coins = (rng.random(120) < 0.6).astype(np.int32)
     constants = {"dev": metrics.constant(task, labels)}
-    by_split = {"dev": metrics.evaluate(task, labels, coins)}
-    num_better += metrics.is_better_than_constant(task, by_split, constants)
+    score = metrics.evaluate(task, labels, coins)[task.headline]
+    num_better += score > metrics.threshold(task, constants)
   assert num_better <= 7

@@ -104,6 +104,7 @@ def test_a_label_that_only_dev_has_is_named_with_its_line(tmp_path):
       "label_type='numbers' must be one of classes, ",
     ),
     ({"name": "rte"}, "task=rte is the name of a known task"),
+    ({"name": "SST-2"}, "task=SST-2 is the name of a known task"),
     ({"headline": "pearson"}, "headline='pearson' must be one of accuracy, f1"),
     (
       {"label_type": "regression", "labels": ["1", "2"]},

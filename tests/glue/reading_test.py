@@ -132,7 +132,7 @@ def test_file_of_the_official_layout(tmp_path, path):
     assert found.labels is None
   else:
     np.testing.assert_array_equal(found.labels, labels)
-  assert reading.is_there(split, str(tmp_path))
+  assert reading.is_there(task, split, str(tmp_path))
 
 
 def test_what_was_left_out_is_counted(tmp_path):
@@ -166,6 +166,10 @@ def original_mrpc(tmp_path):
   ],
 )
 def test_mrpc_in_its_original_form(original_mrpc, split_name, expected):
+  task = tasks.get("mrpc")
+  split = task.split(split_name)
+  assert reading.is_there(task, split, str(original_mrpc))
+  assert not reading.is_there(task, split, "/nowhere")
   found = read(original_mrpc, "mrpc", split_name)
   labels = None if found.labels is None else found.labels.tolist()
   assert (found.first, found.second, labels) == expected

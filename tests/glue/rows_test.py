@@ -71,6 +71,15 @@ def test_csv_fields_may_hold_commas_quotes_and_line_ends():
   ]
 
 
+def test_half_of_a_character_in_json_is_replaced():
+  # As tools write it that cut texts: no UTF-8 can be made of it.
+  content = '{"t": "cut \\ud83d"}\n{"t": "\\ud83d\\ude00"}\n'
+  assert read(content, "jsonl", columns=("t",)) == [
+    (1, "cut \ufffd"),
+    (2, "\U0001f600"),
+  ]
+
+
 def test_json_numbers_and_booleans_become_text():
   content = '{"t": "a", "n": 1}\n{"n": 0.5, "t": "b"}\n{"t": "c", "n": true}\n'
   assert read(content, "jsonl", columns=("t", "n")) == [
@@ -175,6 +184,12 @@ def test_rows_of_other_lengths_are_kept_where_that_is_allowed():
       r"f\.tsv, line 2: no valid JSON: ",
     ),
     (b'{"a": "\xff"}\n', "jsonl", {"columns": ("a",)}, r"line 1: not UTF-8"),
+    (
+      '{"a": ' + "[" * 100_000 + "\n",
+      "jsonl",
+      {"columns": ("a",)},
+      r"line 1: no valid JSON: ",
+    ),
     ("[1]\n", "jsonl", {"columns": ("a",)}, r"line 1: not a JSON object\."),
     (
       '{"a": 1, "c": 2}\n',

@@ -1,5 +1,6 @@
 """Exports are written whole; the binaries as a user meets them."""
 
+import dataclasses
 import os
 import pathlib
 import subprocess
@@ -76,6 +77,11 @@ def test_what_is_there_is_not_written_over(model, make_pretrained, tmp_path):
   other = make_pretrained(num_layers=2)
   with pytest.raises(errors.InputError, match="weights_sha256 is"):
     exports.export(other, output_dir, format_name="tf1")
+  cased = dataclasses.replace(model, lower_case=False)
+  with pytest.raises(
+    errors.InputError, match="lower_case is True there and False here"
+  ):
+    exports.export(cased, output_dir, format_name="tf1")
   with pytest.raises(errors.InputError, match="is not empty"):
     exports.export(model, str(tmp_path), format_name="tf1")
   (tmp_path / "file").touch()

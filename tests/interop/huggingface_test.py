@@ -347,8 +347,10 @@ def test_weights_of_half_precision_are_read_as_float32(
 def test_a_pickle_is_read_only_when_allowed(copied, transformers, model):
   import torch
 
+  # As `dict(model.named_parameters())` has them.
   tensors = {
-    name: torch.tensor(array) for name, array in arrays_of(copied).items()
+    name: torch.tensor(array, requires_grad=True)
+    for name, array in arrays_of(copied).items()
   }
   torch.save(tensors, copied / "pytorch_model.bin")
   (copied / "model.safetensors").unlink()

@@ -120,6 +120,11 @@ def test_a_file_that_is_cut_off_is_damaged(tmp_path, num_bytes):
     safetensors_file.read_entries(str(path))
 
 
+def test_a_directory_in_its_place_is_told(tmp_path):
+  with pytest.raises(errors.InputError, match=f"{tmp_path} cannot be read: "):
+    safetensors_file.read_entries(str(tmp_path))
+
+
 def test_a_missing_file_is_told(tmp_path):
   with pytest.raises(errors.InputError, match="cannot be read"):
     safetensors_file.read_entries(str(tmp_path / "none"))

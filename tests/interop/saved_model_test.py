@@ -100,6 +100,7 @@ def classifier() -> saved_model.Classifier:
     labels=("no", "maybe", "yes"),
     output_weights=rng.normal(size=[3, 6]).astype(np.float32),
     output_bias=rng.normal(size=[3]).astype(np.float32),
+    max_sequence_length=20,
   )
 
 
@@ -392,6 +393,7 @@ def test_a_regression_answers_with_a_score(model, ours, tmp_path):
     labels=(),
     output_weights=np.array([[1, -2, 3, 0, 0.5, 1]], np.float32),
     output_bias=np.array([0.25], np.float32),
+    max_sequence_length=20,
   )
   saved_model.export_classifier(model, regression, str(tmp_path))
   signature = tf.saved_model.load(str(tmp_path)).signatures["serving_default"]
