@@ -7,7 +7,7 @@ Example:
 
 Fine-tuning and export take the workdir as `--checkpoint`; pre-training starts
 from it by `--set=model.initial_checkpoint`. Heads that the source does not have
-are freshly initialised, which is told. docs/checkpoints.md tells more.
+are freshly initialised, and a line says which. docs/checkpoints.md tells more.
 """
 
 import command_line

@@ -38,7 +38,12 @@ _PAGE = flags.DEFINE_string(
 _GLUE_DIR = flags.DEFINE_string(
   "glue_dir", "", "GLUE as its download unpacks it: CoLA, MRPC, STS-B and RTE."
 )
-_ONLY = flags.DEFINE_list("only", [], "Of the pre-training runs, only these.")
+_ONLY = flags.DEFINE_list(
+  "only",
+  [],
+  "Only these jobs and what they need: runs such as mslt_0, fine_tuning_mslt_0,"
+  " attention_mslt_0, benchmark_mslt.",
+)
 _LIST = flags.DEFINE_bool("list", False, "Print the commands; run none.")
 _CHECK = flags.DEFINE_bool(
   "check", False, "Repeat the beginnings of two runs and compare their losses."
@@ -50,7 +55,7 @@ _MAX_HOURS = flags.DEFINE_float(
 
 def main():
   if _ONLY.present and not _ONLY.value:
-    raise errors.InputError("--only= names no run.")
+    raise errors.InputError("--only= names no job.")
   if _MAX_HOURS.value is not None and math.isnan(_MAX_HOURS.value):
     raise errors.InputError("--max_hours=nan must be a number of hours.")
   workdir = _in_project(_WORKDIR.value)

@@ -120,7 +120,7 @@ def _stage_table(
       "gradient MB",
       "GFLOPs/example",
       "speedup",
-      "ideal",
+      "layers only",
     ]
   ]
   for stage, cost in zip(

@@ -254,6 +254,22 @@ def test_a_binary_explains_itself():
     ),
     (
       "finetune.py",
+      [
+        "--train=t.tsv",
+        "--dev=d.tsv",
+        "--data_dir=GLUE",
+        "--checkpoint=x",
+        "--dry_run",
+      ],
+      "--data_dir=GLUE is where GLUE's tasks are",
+    ),
+    (
+      "compare_runs.py",
+      ["--runs=", "--output_dir={f}/compared"],
+      "--runs is empty",
+    ),
+    (
+      "finetune.py",
       ["--task=reviews", "--checkpoint={f}/nowhere", "--dry_run"],
       "nowhere is no workdir of a run",
     ),

@@ -185,7 +185,7 @@ def _text(
 ) -> attention_text.Text | None:
   if request.text is not None:
     return attention_text.of_lines(
-      model, request.text.splitlines(), source=request.text_source
+      model, request.text.split("\n"), source=request.text_source
     )
   if not request.num_examples or not model.history.stages:
     return None

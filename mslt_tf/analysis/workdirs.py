@@ -24,6 +24,8 @@ def read_all(workdirs: Sequence[str]) -> list[recorded_run.RecordedRun]:
   Raises:
     InputError: Two have one name, or there is no run in any of them.
   """
+  if not workdirs:
+    raise errors.InputError("--runs is empty.")
   named: dict[str, str] = {}
   for each in workdirs:
     name, equals, path = each.partition("=")

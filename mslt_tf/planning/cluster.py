@@ -53,6 +53,21 @@ class Cluster:
       value = getattr(self, field.name)
       if value is not None:
         _check(field.name, value)
+    if not self.peaks:
+      raise errors.InputError(
+        "the cluster has no peak_flops_float32, peak_flops_mixed_float16 or"
+        " peak_flops_mixed_bfloat16; it needs one."
+      )
+
+  @property
+  def peaks(self) -> tuple[float, ...]:
+    """The known peaks, FLOP/s of a device, of whatever precision."""
+    known = (
+      self.peak_flops_float32,
+      self.peak_flops_mixed_float16,
+      self.peak_flops_mixed_bfloat16,
+    )
+    return tuple(peak for peak in known if peak is not None)
 
   @property
   def num_machines(self) -> int:

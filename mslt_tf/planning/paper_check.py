@@ -187,12 +187,7 @@ def _fit(
   row: PaperRow, baseline: schedules.Schedule, cluster: cluster_lib.Cluster
 ) -> float | None:
   """Returns FLOP/s of a device by bisection: more of them, fewer hours."""
-  peaks = [
-    getattr(cluster, field.name)
-    for field in dataclasses.fields(cluster)
-    if field.name.startswith("peak_flops_")
-  ]
-  high = max(peak for peak in peaks if peak is not None)
+  high = max(cluster.peaks)
   low = high / 1e6
   if _hours(row.shape, baseline, cluster, high) > row.baseline_hours:
     return None

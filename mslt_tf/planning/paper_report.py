@@ -124,6 +124,6 @@ def _stacking_lines(stacking: Mapping[str, float]) -> list[str]:
   return [
     "Progressive stacking, 12.5 %, 17.5 % and 70 % of the steps: by its own",
     f"arithmetic, layers only, {ideal:.2f}; predicted here: {predicted}.",
-    'Of it are printed both "25 % speedup", which is 1.25, and "25 % shorter",',
-    "which is 1.33.",
+    'Its gain is quoted both as "25 % speedup", which is 1.25, and as',
+    '"25 % shorter", which is 1.33.',
   ]

@@ -77,12 +77,13 @@ def _schedule_yaml(candidate: search.Candidate) -> list[str]:
   steps = candidate.result.totals.steps
   if candidate.num_growing_stages == 1:
     return ["schedule:", "  method: baseline", f"  num_steps: {steps}"]
-  shares = ", ".join(f"{share:g}" for share in candidate.growing_shares)
+  # All digits that they have: they must sum to 1.
+  shares = ", ".join(f"{share:.9g}" for share in candidate.growing_shares)
   return [
     "schedule:",
     "  method: mslt",
     f"  num_steps: {steps}",
     f"  num_growing_stages: {candidate.num_growing_stages}",
-    f"  retraining_share: {candidate.retraining_share:g}",
+    f"  retraining_share: {candidate.retraining_share:.9g}",
     f"  growing_shares: [{shares}]",
   ]

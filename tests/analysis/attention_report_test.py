@@ -139,9 +139,11 @@ def test_a_stage_is_drawn_alone_with_chosen_heads(run, tmp_path):
 def test_an_imported_model_is_drawn_and_measured_on_text(imported, tmp_path):
   write(imported, tmp_path / "drawn", sentence=SENTENCE)
   assert names_in(tmp_path / "drawn") == ["attention.png"]
-  write(imported, tmp_path / "measured", text="w1 w2\nw3\n", text_source="x")
+  # Of the characters that end lines in Unicode only this one does here.
+  text = "w1 w2\u2028w4\nw3\n"
+  write(imported, tmp_path / "measured", text=text, text_source="x")
   figures = json.loads((tmp_path / "measured/attention.json").read_text())
-  assert figures["text"] == {"source": "x", "examples": 2, "queries": 7}
+  assert figures["text"] == {"source": "x", "examples": 2, "queries": 8}
   assert figures["comparisons"] == []
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from mslt_tf import config as config_lib
 from mslt_tf import costs
+from mslt_tf import errors
 from mslt_tf import outline
 from mslt_tf.benchmark import benchmark
 from mslt_tf.benchmark import random_examples
@@ -91,6 +92,14 @@ def test_ratios_are_of_medians(config):
   assert "model_garden: 2.500 s a step; ours takes 0.40" in (
     benchmark.summary(result)
   )
+
+
+def test_without_a_stage_that_trains_everything_there_is_no_baseline(config):
+  without = config_lib.load(
+    CONFIG, source="test", overrides=["schedule.retraining_share=0"]
+  )
+  with pytest.raises(errors.InputError, match="the last stage has 1 frozen"):
+    benchmark.run(without, peers=[], num_rounds=1, steps_per_turn=1)
 
 
 def test_the_ideal_counts_flops_and_updated_weights(config):

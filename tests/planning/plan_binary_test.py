@@ -49,6 +49,15 @@ def test_the_check_needs_no_config():
       "peak is not a field",
     ),
     (
+      [
+        CLUSTER,
+        "--check_paper",
+        "--set_cluster=peak_flops_float32=null",
+        "--set_cluster=peak_flops_mixed_float16=null",
+      ],
+      "the cluster has no peak_flops_float32",
+    ),
+    (
       [CONFIG, CLUSTER, "--devices=1,3"],
       "data.batch_size=1024 is not divisible by num_devices=3.",
     ),

@@ -138,10 +138,19 @@ def test_numbers_of_devices():
     planner.sweep(load("base_mslt"), CLUSTER, devices=[3], num_growing_stages=4)
 
 
-@pytest.mark.parametrize("limit", [{}, {"max_hours": 20.0}, {"max_cost": 1e3}])
-def test_the_schedule_found_is_one_for_a_config(limit):
+@pytest.mark.parametrize(
+  ("rules", "limit"),
+  [
+    ({}, {}),
+    ({}, {"max_hours": 20.0}),
+    ({}, {"max_cost": 1e3}),
+    # Six growing stages with shares of many digits, which sum to 1.
+    ({"layer": 0.33333333, "retraining": 0.2, "stage": 0.01}, {}),
+  ],
+)
+def test_the_schedule_found_is_one_for_a_config(rules, limit):
   answer = planner.search(
-    load("base_mslt"), CLUSTER, rules=search.Rules(), **limit
+    load("base_mslt"), CLUSTER, rules=search.Rules(**rules), **limit
   )
   assert "Quality is not predicted" in answer.text
   printed = answer.text.split("The first, for a config:")[1]
