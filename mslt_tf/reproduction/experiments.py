@@ -5,9 +5,6 @@ what differs from it.
 """
 
 import dataclasses
-from collections.abc import Sequence
-
-from mslt_tf import errors
 
 NUM_STEPS = 3_000
 # What the baseline does in the time of MSLT's NUM_STEPS, by bin/benchmark.py.
@@ -196,19 +193,3 @@ def other_runs() -> list[Run]:
 
 def all_runs() -> list[Run]:
   return [*main_runs(), *other_runs()]
-
-
-def get_runs(names: Sequence[str]) -> list[Run]:
-  """Returns runs by name, in the order of the list.
-
-  Raises:
-    errors.InputError: naming one that does not exist.
-  """
-  known = all_runs()
-  for name in names:
-    if name not in {run.name for run in known}:
-      raise errors.InputError(
-        f"--only={name} is none of the runs"
-        f" {', '.join(run.name for run in known)}."
-      )
-  return [run for run in known if run.name in names]

@@ -14,13 +14,15 @@ the same content, or the part of it that is to be kept, in the records.
 
 import dataclasses
 import functools
+import itertools
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from typing import Any
 
 from mslt_tf import config as config_lib
 from mslt_tf import errors
+from mslt_tf.glue import protocol as protocol_lib
 from mslt_tf.reproduction import experiments
 
 CONFIG = "configs/reproduction.yaml"
@@ -30,6 +32,7 @@ CUT_NAME = "baseline_cut"
 # Of the data set's manifest, what is kept of each split.
 DATA_FACTS = ("num_documents", "num_sentences", "num_tokens", "num_examples")
 
+_TIMED_STAGE = ("num_layers", "num_frozen_layers", "num_steps")
 _FINE_TUNING_CONFIG = "configs/reproduction_finetuning.yaml"
 # What is timed: a schedule against the baseline with as many steps.
 _BENCHMARKS = (experiments.MSLT, experiments.STACKING)
@@ -156,6 +159,25 @@ def all_jobs(
   return jobs
 
 
+def select(jobs: Sequence[Job], names: Sequence[str]) -> list[Job]:
+  """Returns jobs by name, and those that they need, in the order of the queue.
+
+  Raises:
+    errors.InputError: naming one that does not exist.
+  """
+  known = [job.name for job in jobs]
+  for name in names:
+    if name not in known:
+      raise errors.InputError(
+        f"--only={name} is none of the jobs {', '.join(known)}."
+      )
+  wanted = set(names)
+  for job in reversed(jobs):
+    if job.name in wanted:
+      wanted.update(job.needs)
+  return [job for job in jobs if job.name in wanted]
+
+
 def data_job(places: Places, inputs: Sequence[str]) -> Job:
   return Job(
     "data",
@@ -177,8 +199,7 @@ def data_job(places: Places, inputs: Sequence[str]) -> Job:
 
 
 def pretraining_job(places: Places, run: experiments.Run) -> Job:
-  with open(CONFIG, encoding="utf-8") as file:
-    config = config_lib.load(file.read(), source=CONFIG, overrides=run.settings)
+  config = _config(run.settings)
   return Job(
     run.name,
     (
@@ -221,12 +242,13 @@ def _fine_tuning_job(
     os.path.join(path, "results.json"),
     os.path.join(places.records, "fine_tuning", f"{checkpoint}.json"),
     (run.name,),
-    functools.partial(_has_results, tasks=tasks),
+    functools.partial(_has_results, tasks=tasks, runs=_fine_tuning_runs()),
   )
 
 
 def _benchmark_job(places: Places, experiment: experiments.Experiment) -> Job:
   path = os.path.join(places.workdir, f"benchmark_{experiment.name}.json")
+  config = _config(experiment.settings)
   return Job(
     f"benchmark_{experiment.name}",
     (
@@ -239,6 +261,7 @@ def _benchmark_job(places: Places, experiment: experiments.Experiment) -> Job:
     ),
     path,
     os.path.join(places.records, "benchmark", f"{experiment.name}.json"),
+    is_whole=functools.partial(_is_benchmark, config=config),
   )
 
 
@@ -260,12 +283,30 @@ def _attention_job(places: Places, run: experiments.Run) -> Job:
   )
 
 
+def _config(settings: Sequence[str]) -> config_lib.Config:
+  with open(CONFIG, encoding="utf-8") as file:
+    return config_lib.load(file.read(), source=CONFIG, overrides=settings)
+
+
+def _fine_tuning_runs() -> Set[tuple[float, int]]:
+  """Returns the rates and seeds that each model is fine-tuned with."""
+  with open(_FINE_TUNING_CONFIG, encoding="utf-8") as file:
+    protocol = config_lib.load_flat(
+      protocol_lib.Protocol,
+      file.read(),
+      source=_FINE_TUNING_CONFIG,
+      overrides=(),
+    )
+  return set(itertools.product(protocol.learning_rates, protocol.seeds))
+
+
 def _is_finished_run(summary: Any, *, config: Any) -> bool:
   """Whether a summary.json is of a finished run of this config."""
   if _identity(summary["config"]) != _identity(config):
     raise errors.InputError(
-      f"this is a run of another config than {CONFIG} and its settings give;"
-      " remove its folder to train it anew."
+      f"this is a run of another config than {CONFIG} and its settings give; to"
+      " train it anew remove its folder, and what fine-tuning and attention"
+      " made of it, here and in the records."
     )
   return summary["is_finished"]
 
@@ -291,10 +332,31 @@ def _without_path(summary: Any) -> Any:
   return {**summary, "config": {**config, "data": data}}
 
 
-def _has_results(content: Any, *, tasks: Sequence[str]) -> bool:
-  """Whether a results.json has all runs of these tasks."""
-  found = {each["task"]: each for each in content}
-  return all(
-    task in found and found[task]["num_results"] == found[task]["num_expected"]
-    for task in tasks
-  )
+def _has_results(
+  content: Any, *, tasks: Sequence[str], runs: Set[tuple[float, int]]
+) -> bool:
+  """Whether a results.json has all runs, by rate and seed, of these tasks."""
+  found = {
+    each["task"]: {
+      (result["learning_rate"], result["seed"]) for result in each["results"]
+    }
+    for each in content
+  }
+  return all(runs <= found.get(task, set()) for task in tasks)
+
+
+def _is_benchmark(content: Any, *, config: config_lib.Config) -> bool:
+  """Whether the steps of this config's stages were timed."""
+  timed = [
+    tuple(stage[name] for name in _TIMED_STAGE) for stage in content["stages"]
+  ]
+  stages = [
+    tuple(getattr(stage, name) for name in _TIMED_STAGE)
+    for stage in config.schedule.stages
+  ]
+  if timed != stages or content["batch_size"] != config.data.batch_size:
+    raise errors.InputError(
+      f"this is the timing of another config than {CONFIG}; remove it to"
+      " measure anew."
+    )
+  return True

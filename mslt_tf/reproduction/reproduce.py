@@ -1,5 +1,6 @@
 """The reproduction from text to tables."""
 
+import dataclasses
 import os
 import tempfile
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ _CURVES_FILE = "curves.png"
 
 
 class Reproduction:
-  """All of it, or some of its runs. The current folder is the project's."""
+  """All of it, or some of its jobs. The current folder is the project's."""
 
   def __init__(
     self, places: jobs_lib.Places, *, glue_dir: str, only: Sequence[str]
@@ -31,7 +32,7 @@ class Reproduction:
     Args:
       places: Where everything goes.
       glue_dir: GLUE's official files; "" leaves them out.
-      only: Names of runs; none for all jobs.
+      only: Names of jobs, to do these and what they need; none for all.
 
     Raises:
       errors.InputError: One does not exist, a package is not installed, or a
@@ -46,13 +47,7 @@ class Reproduction:
     self._jobs = jobs_lib.all_jobs(places, inputs=inputs, glue_dir=glue_dir)
     self._data_job = self._jobs[0]
     if only:
-      self._jobs = [
-        self._data_job,
-        *(
-          jobs_lib.pretraining_job(places, run)
-          for run in experiments.get_runs(only)
-        ),
-      ]
+      self._jobs = jobs_lib.select(self._jobs, only)
 
   def describe(self) -> str:
     """Returns the commands, with a mark at those that are to do."""
@@ -139,11 +134,10 @@ class Reproduction:
 
   def _draw(self, records: result_tables.Records) -> None:
     """Draws the main comparison's losses, of the first seed."""
-    names = [experiments.Run(each, 0).name for each in experiments.MAIN]
     runs = [
-      records.runs[name]
-      for name in names
-      if name in records.runs and records.runs[name].is_finished
+      dataclasses.replace(found[0], name=each.title)
+      for each in experiments.MAIN
+      if (found := records.finished(each))
     ]
     if runs:
       figure = curves.draw(runs, records.unigram_loss)

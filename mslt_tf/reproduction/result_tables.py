@@ -164,8 +164,11 @@ def _main(records: Records, rows: Sequence[_Row], title: str) -> tables.Table:
             ("mlm_loss", written_numbers.loss),
             ("mlm_accuracy", written_numbers.percent),
             ("nsp_accuracy", written_numbers.percent),
-            ("train_seconds", written_numbers.duration),
           )
+        ),
+        # Seeds may have run on machines of different speed.
+        written_numbers.duration(
+          next(iter(_values(runs[:1], "train_seconds", row.step)), None)
         ),
         _speedup(records, row),
         *(
@@ -197,8 +200,8 @@ def _main(records: Records, rows: Sequence[_Row], title: str) -> tables.Table:
       _unigram(records),
       "Speedup: of a training step against the baseline's, the mean over the"
       " run, by bin/benchmark.py, which times them in turns; in brackets by"
-      " FLOPs. Training time: without tracing, evaluation and saving, on the"
-      " machines that the runs below name.",
+      " FLOPs. Training time: of the first seed, without tracing, evaluation"
+      " and saving, on the machine that its run below names.",
       *_fine_tuning_notes(records),
     ),
   )
@@ -238,8 +241,14 @@ def _fine_tuning_notes(records: Records) -> tuple[str, ...]:
     f"{title} {100 * constant:.1f} and {100 * threshold:.1f}"
     for title, (constant, threshold) in constants.items()
   )
+  num_runs = max(each.num_expected for each in records.fine_tuning)
+  runs = (
+    "one run"
+    if num_runs == 1
+    else f"the median of the best rate's, of {num_runs} runs,"
+  )
   return (
-    "Fine-tuning: one run for each pre-trained model, on dev. *: of one or more"
+    f"Fine-tuning: {runs} for each pre-trained model, on dev. *: of one or more"
     " models no better than one answer for all examples within two standard"
     f" errors. What one answer scores, and what is to be beaten: {told}.",
   )
@@ -265,6 +274,7 @@ def _speedup(records: Records, row: _Row) -> str:
 def _ablations(records: Records) -> tables.Table:
   steps = experiments.NUM_STEPS
   mslt = _values(records.finished(experiments.MSLT), "mlm_loss", steps)
+  num_seeds = len(experiments.MSLT.seeds)
   first = records.runs.get(experiments.Run(experiments.MSLT, 0).name)
   of_first_seed = None
   if first is not None:
@@ -295,7 +305,8 @@ def _ablations(records: Records) -> tables.Table:
         each.title,
         spread(losses, written_numbers.loss),
         written_numbers.difference(losses[0], of_first_seed),
-        judge(losses[0], mslt) if len(mslt) > 1 else "",
+        # What `SPREAD` means depends on how many seeds it is of.
+        judge(losses[0], mslt) if len(mslt) == num_seeds else "",
         _predicted(records, each),
         f"bin/reproduce --only={each.name}_{each.seeds[0]}",
       )
@@ -394,7 +405,7 @@ def _every_run(records: Records) -> tables.Table:
     tuple(rows),
     (
       _unigram(records),
-      "Machine: the last one, of a run that was continued on another.",
+      "Machine: of a run that was continued on another, the last one.",
     ),
   )
 

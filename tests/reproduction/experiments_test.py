@@ -2,10 +2,7 @@
 
 import pathlib
 
-import pytest
-
 from mslt_tf import config as config_lib
-from mslt_tf import errors
 from mslt_tf.reproduction import experiments
 
 CONFIG = pathlib.Path(__file__).parents[2] / "configs/reproduction.yaml"
@@ -106,15 +103,3 @@ def test_an_ablation_differs_from_mslt_in_what_it_asks():
   assert configs["stage_curve"].optimizer.curve == "stage"
   assert configs["carried_state"].optimizer.state_at_growth == "carried"
   assert configs["dropout_when_frozen"].model.dropout_when_frozen
-
-
-def test_runs_come_by_name():
-  runs = experiments.get_runs(["six_stages_0", "mslt_1"])
-  assert [run.name for run in runs] == ["mslt_1", "six_stages_0"]
-
-
-def test_a_run_that_does_not_exist_is_named():
-  with pytest.raises(
-    errors.InputError, match=r"^--only=mslt_9 is none of the runs baseline_0, "
-  ):
-    experiments.get_runs(["mslt_9"])

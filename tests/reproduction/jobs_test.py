@@ -67,6 +67,23 @@ def test_the_main_comparison_comes_first(places):
   assert len(found) == 3 + 3 * 9 + 13 + 3
 
 
+def test_jobs_are_chosen_by_name_with_what_they_need(places):
+  found = list(make_queue(places).values())
+  chosen = jobs.select(found, ["attention_mslt_0", "six_stages_0"])
+  assert [job.name for job in chosen] == [
+    "data",
+    "mslt_0",
+    "attention_mslt_0",
+    "six_stages_0",
+  ]
+  chosen = jobs.select(found, ["benchmark_mslt"])
+  assert [job.name for job in chosen] == ["benchmark_mslt"]
+  with pytest.raises(
+    errors.InputError, match=r"^--only=mslt_9 is none of the jobs data, bench"
+  ):
+    jobs.select(found, ["mslt_9"])
+
+
 def test_a_run_is_a_command_that_can_be_pasted(places):
   assert make_queue(places)["no_retraining_0"].command == (
     "pretrain.py",
@@ -134,8 +151,9 @@ def test_a_run_of_another_config_is_no_result(places, overrides):
     job.is_recorded()
   assert str(error.value) == (
     f"{places.records}/runs/mslt_0/summary.json: this is a run of another"
-    " config than configs/reproduction.yaml and its settings give; remove its"
-    " folder to train it anew."
+    " config than configs/reproduction.yaml and its settings give; to train it"
+    " anew remove its folder, and what fine-tuning and attention made of it,"
+    " here and in the records."
   )
 
 
@@ -178,32 +196,63 @@ def test_of_the_data_set_the_counts_are_kept(places):
 
 
 @pytest.mark.parametrize(
-  ("counts", "expected"),
+  ("num_results", "expected"),
   [
     ({}, False),
-    ({"reviews": (3, 3), "cola": (3, 3), "mrpc": (3, 3), "rte": (3, 3)}, False),
-    ({name: (3, 3) for name in ("reviews", *jobs.GLUE_TASKS)}, True),
-    (
-      {
-        **{name: (3, 3) for name in ("reviews", *jobs.GLUE_TASKS)},
-        "rte": (2, 3),
-      },
-      False,
-    ),
+    ({"reviews": 2, "cola": 2, "mrpc": 2, "rte": 2}, False),
+    ({name: 2 for name in ("reviews", *jobs.GLUE_TASKS)}, True),
+    ({**{name: 2 for name in ("reviews", *jobs.GLUE_TASKS)}, "rte": 1}, False),
   ],
 )
 def test_fine_tuning_is_finished_when_all_its_runs_are(
-  places, counts, expected
+  places, num_results, expected, tmp_path, monkeypatch
 ):
+  config = tmp_path / "protocol.yaml"
+  config.write_text("learning_rates: [3e-4]\nseeds: [1, 5]\n")
+  monkeypatch.setattr(jobs, "_FINE_TUNING_CONFIG", str(config))
   job = make_queue(places, "GLUE")["fine_tuning_mslt_1"]
+  results = [{"learning_rate": 3e-4, "seed": seed} for seed in (1, 5)]
   write(
     job.result,
     [
-      {"task": task, "num_results": done, "num_expected": of}
-      for task, (done, of) in counts.items()
+      {"task": task, "results": results[:number]}
+      for task, number in num_results.items()
     ],
   )
   assert job.is_finished() is expected
+
+
+def make_benchmark(*stages):
+  """Of stages (layers, frozen layers, steps)."""
+  names = ("num_layers", "num_frozen_layers", "num_steps")
+  return {
+    "stages": [dict(zip(names, each, strict=True)) for each in stages],
+    "batch_size": 64,
+  }
+
+
+MSLT_STAGES = (
+  (3, 0, 600),
+  (6, 3, 600),
+  (9, 6, 600),
+  (12, 9, 600),
+  (12, 0, 600),
+)
+
+
+def test_a_benchmark_of_another_schedule_is_no_result(places):
+  job = make_queue(places)["benchmark_mslt"]
+  write(job.result, make_benchmark(*MSLT_STAGES))
+  assert job.is_finished()
+  for other in (
+    make_benchmark(*MSLT_STAGES[:-1]),
+    {**make_benchmark(*MSLT_STAGES), "batch_size": 32},
+  ):
+    write(job.result, other)
+    with pytest.raises(
+      errors.InputError, match=rf"^{job.result}: this is the timing of another"
+    ):
+      job.is_finished()
 
 
 def test_a_damaged_file_is_told_where_it_is_read(tmp_path):

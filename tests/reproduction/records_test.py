@@ -98,14 +98,21 @@ def test_finished_runs_are_kept_without_weights_and_paths(places, tmp_path):
 
 def test_a_new_workdir_takes_nothing_away_from_the_records(places, tmp_path):
   make_run(places, BASELINE)
-  write(f"{places.workdir}/benchmark_mslt.json", {"schedule_speedup": 1.75})
+  stages = [(3, 0, 600), (6, 3, 600), (9, 6, 600), (12, 9, 600), (12, 0, 600)]
+  names = ("num_layers", "num_frozen_layers", "num_steps")
+  benchmark = {
+    "stages": [dict(zip(names, each, strict=True)) for each in stages],
+    "batch_size": 64,
+    "schedule_speedup": 1.75,
+  }
+  write(f"{places.workdir}/benchmark_mslt.json", benchmark)
   records.keep(places, all_jobs(places))
   elsewhere = jobs.Places(str(tmp_path / "elsewhere"), places.records)
   make_run(elsewhere, MSLT)
   records.keep(elsewhere, all_jobs(elsewhere))
   read = records.read(places.records)
   assert list(read.runs) == ["baseline_0", "mslt_1"]
-  assert read.benchmark == {"mslt": {"schedule_speedup": 1.75}}
+  assert read.benchmark == {"mslt": benchmark}
   done = [job.name for job in all_jobs(elsewhere) if job.is_recorded()]
   assert done == ["benchmark_mslt", "baseline_0", "mslt_1"]
 

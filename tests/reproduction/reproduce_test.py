@@ -63,7 +63,8 @@ def project(tmp_path, monkeypatch):
   (tmp_path / "bin/create_pretraining_data.py").write_text(DATA)
   (tmp_path / "bin/pretrain.py").write_text(PRETRAIN)
   (tmp_path / "configs").mkdir()
-  shutil.copy(ROOT / "configs/reproduction.yaml", tmp_path / "configs")
+  for name in ("reproduction.yaml", "reproduction_finetuning.yaml"):
+    shutil.copy(ROOT / "configs" / name, tmp_path / "configs")
   return tmp_path
 
 
@@ -147,11 +148,11 @@ def test_a_check_without_records_is_told_before_anything_runs(project):
 @pytest.mark.parametrize(
   ("flag", "message"),
   [
-    ("--only=", "--only= names no run."),
+    ("--only=", "--only= names no job."),
     ("--max_hours=nan", "--max_hours=nan must be a number of hours."),
     (
       "--only=mslt_9",
-      "--only=mslt_9 is none of the runs baseline_0, stacking_0, mslt_0,",
+      "--only=mslt_9 is none of the jobs data, benchmark_mslt,",
     ),
   ],
 )
