@@ -1,4 +1,4 @@
-"""Checks what is to be sent to the GLUE server; wrong files are told.
+"""Checks a submission before it is sent to the GLUE server.
 
 Example:
 
