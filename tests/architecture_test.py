@@ -43,7 +43,7 @@ MAY_IMPORT = {
   "glue": {"errors", "data", "data/text", "data/examples", "glue"},
   "models": {*_PURE, "data/examples", "models"},
   "optimization": {*_PURE, "optimization"},
-  "training": {"errors", "file_lock", "training"},
+  "training": {"errors", "file_lock", "data", "training"},
   "interop": {*_PURE, *_MIDDLE, "interop"},
   "analysis": {
     *_PURE,

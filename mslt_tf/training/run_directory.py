@@ -33,6 +33,7 @@ import tensorflow as tf
 
 from mslt_tf import errors
 from mslt_tf import file_lock
+from mslt_tf.data import whole_files
 
 _HOW_TO_CONTINUE = (
   " A finished run goes on with --set=schedule.extra_steps=[N], and once more"
@@ -66,7 +67,7 @@ def alone(workdir: str) -> Iterator[None]:
   """
   _check_is_no_file(workdir)
   with contextlib.ExitStack() as stack:
-    if _is_local(workdir):
+    if "://" not in workdir:
       with writing(workdir):
         tf.io.gfile.makedirs(workdir)
         stack.enter_context(
@@ -184,7 +185,7 @@ class RunDirectory:
       tf.io.gfile.makedirs(os.path.dirname(path))
       with tf.io.gfile.GFile(path + ".unfinished", "w") as file:
         file.write(text)
-      _flush(path + ".unfinished")
+      whole_files.sync(path + ".unfinished")
       tf.io.gfile.rename(path + ".unfinished", path, overwrite=True)
 
   def _weights(self, number: int) -> str:
@@ -215,9 +216,9 @@ def write_arrays(
       tensors=[arrays[name] for name in names],
     )
     for suffix in (_DATA_SUFFIX, _INDEX_SUFFIX):
-      _flush(unfinished + suffix)
+      whole_files.sync(unfinished + suffix)
       tf.io.gfile.rename(unfinished + suffix, prefix + suffix, overwrite=True)
-    _flush(os.path.dirname(prefix))
+    whole_files.sync(os.path.dirname(prefix))
 
 
 def read_arrays(prefix: str) -> dict[str, np.ndarray]:
@@ -281,21 +282,6 @@ def claim(workdir: str, identity: Mapping[str, Any]) -> RunDirectory:
 def _check_is_no_file(workdir: str) -> None:
   if tf.io.gfile.exists(workdir) and not tf.io.gfile.isdir(workdir):
     raise errors.InputError(f"--workdir={workdir} is a file, not a directory.")
-
-
-def _is_local(path: str) -> bool:
-  return "://" not in path
-
-
-def _flush(path: str) -> None:
-  """Has a file, or the names in a directory, outlast a power failure."""
-  if not _is_local(path):
-    return
-  descriptor = os.open(path, os.O_RDONLY)
-  try:
-    os.fsync(descriptor)
-  finally:
-    os.close(descriptor)
 
 
 def _continues(
