@@ -112,11 +112,12 @@ def main():
   # TensorFlow takes seconds to import; wrong flags are told before.
   from mslt_tf.finetune import finetune
   from mslt_tf.finetune import submitting
+  from mslt_tf.training import run_directory
 
   finetuning = finetune.FineTuning(
     glue or [_own_task()],
     data_dir=_DATA_DIR.value,
-    checkpoints=finetune.named(_CHECKPOINT.value),
+    checkpoints=run_directory.by_name("--checkpoint", _CHECKPOINT.value),
     stage=_STAGE.value,
     protocol=chosen,
   )

@@ -368,12 +368,22 @@ def _write_summary(
 
 
 def _processor() -> str:
-  """Returns the processor's name, where Linux tells it."""
+  """Returns the processor's name, where Linux tells it.
+
+  With family and model: virtual processors of several generations, the newest
+  twice as fast as the oldest, have one name.
+  """
+  facts: dict[str, str] = {}
   try:
     with open("/proc/cpuinfo", encoding="utf-8") as file:
       for line in file:
-        if line.startswith("model name"):
-          return line.partition(":")[2].strip()
+        key, _, value = line.partition(":")
+        facts.setdefault(key.strip(), value.strip())
   except OSError:
     pass
-  return platform.processor() or platform.machine()
+  if "model name" not in facts:
+    return platform.processor() or platform.machine()
+  return (
+    f"{facts['model name']}, family {facts.get('cpu family', '?')},"
+    f" model {facts.get('model', '?')}"
+  )

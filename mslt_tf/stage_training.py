@@ -16,6 +16,7 @@ from mslt_tf import errors
 from mslt_tf import frozen_states
 from mslt_tf import growth
 from mslt_tf import outline
+from mslt_tf import written_numbers
 from mslt_tf.data.reading import input_pipeline
 from mslt_tf.data.reading import manifest
 from mslt_tf.data.reading import stored_states
@@ -490,7 +491,7 @@ class StageTraining:
       pace = f"compiled in {record['compile_seconds']:.1f} s"
     else:
       remaining = outline.remaining_steps(self._config, record["step"])
-      eta = metrics.format_duration(remaining * self._seconds_per_step)
+      eta = written_numbers.duration(remaining * self._seconds_per_step)
       pace = f"{record['examples_per_second']:.0f} examples/s  ETA {eta}"
     return (
       f"step {record['step']:,}/{self._config.schedule.num_steps:,}"

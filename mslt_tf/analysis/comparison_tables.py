@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mslt_tf import written_numbers
 from mslt_tf.analysis import recorded_run
-from mslt_tf.analysis import written_numbers
 from mslt_tf.glue import tables
 
 _MACHINE = ("processor", "cores", "devices", "strategy", "workers", "replicas")

@@ -26,21 +26,7 @@ def read_all(workdirs: Sequence[str]) -> list[recorded_run.RecordedRun]:
   """
   if not workdirs:
     raise errors.InputError("--runs is empty.")
-  named: dict[str, str] = {}
-  for each in workdirs:
-    name, equals, path = each.partition("=")
-    if not equals:
-      name, path = os.path.basename(os.path.normpath(each)), each
-    if not name or not path:
-      raise errors.InputError(
-        f"--runs={each!r} must be WORKDIR or NAME=WORKDIR."
-      )
-    if name in named:
-      raise errors.InputError(
-        f"--runs: {named[name]} and {path} are both called {name}; NAME=WORKDIR"
-        " names one."
-      )
-    named[name] = path
+  named = run_directory.by_name("--runs", workdirs)
   runs = [read(path, name) for name, path in named.items()]
   if not any(run.evaluations or run.schedule for run in runs):
     raise errors.InputError(

@@ -16,6 +16,7 @@ import numpy as np
 from absl import logging
 
 from mslt_tf import errors
+from mslt_tf import written_numbers
 from mslt_tf.glue import examples as examples_lib
 from mslt_tf.glue import metrics as metrics_lib
 from mslt_tf.glue import protocol as protocol_lib
@@ -23,7 +24,6 @@ from mslt_tf.glue import reading
 from mslt_tf.glue import results as results_lib
 from mslt_tf.glue import tables
 from mslt_tf.glue import tasks as tasks_lib
-from mslt_tf.training import metrics as metrics_log
 from mslt_tf.training import run_directory
 
 _NAME = "hugging_face"
@@ -154,7 +154,7 @@ def _fine_tune(
     "%s: %d steps in %s, %s",
     run.name,
     num_steps,
-    metrics_log.format_duration(time.monotonic() - started),
+    written_numbers.duration(time.monotonic() - started),
     metrics,
   )
   return metrics

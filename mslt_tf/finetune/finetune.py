@@ -1,7 +1,6 @@
 """Fine-tuning of checkpoints on tasks by a protocol, from data to tables."""
 
 import functools
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -11,6 +10,7 @@ from absl import logging
 
 from mslt_tf import errors
 from mslt_tf import finished_model
+from mslt_tf import written_numbers
 from mslt_tf.data.examples import vocabulary as vocabulary_lib
 from mslt_tf.finetune import run_files
 from mslt_tf.finetune import trainer as trainer_lib
@@ -23,7 +23,6 @@ from mslt_tf.glue import results as results_lib
 from mslt_tf.glue import tables
 from mslt_tf.glue import tasks as tasks_lib
 from mslt_tf.models import pretrained
-from mslt_tf.training import metrics as metrics_log
 from mslt_tf.training import run_directory
 
 Splits = dict[str, examples_lib.Examples]
@@ -201,7 +200,7 @@ class FineTuning:
       "%s: %s steps in %s, %s %.4f",
       run.name,
       f"{num_steps:,}",
-      metrics_log.format_duration(seconds),
+      written_numbers.duration(seconds),
       task.headline,
       score,
     )
@@ -311,34 +310,6 @@ class FineTuning:
       model.vocabulary,
       max_length=self.protocol.max_sequence_length,
     )
-
-
-def named(checkpoints: Sequence[str]) -> dict[str, str]:
-  """Returns workdirs by name.
-
-  Args:
-    checkpoints: Each WORKDIR, named after its folder, or NAME=WORKDIR.
-
-  Raises:
-    errors.InputError: two have the same name, or one has none.
-  """
-  workdirs: dict[str, str] = {}
-  for each in checkpoints:
-    name, equals, workdir = each.partition("=")
-    if not equals:
-      workdir = each
-      name = os.path.basename(os.path.normpath(each))
-    if not name or not workdir:
-      raise errors.InputError(
-        f"--checkpoint={each!r} must be WORKDIR or NAME=WORKDIR."
-      )
-    if name in workdirs:
-      raise errors.InputError(
-        f"--checkpoint: {workdirs[name]} and {workdir} are both named {name};"
-        " NAME=WORKDIR names one."
-      )
-    workdirs[name] = workdir
-  return workdirs
 
 
 def _read(task: tasks_lib.Task, data_dir: str) -> Splits:

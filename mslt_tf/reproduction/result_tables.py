@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mslt_tf import costs
+from mslt_tf import written_numbers
 from mslt_tf.analysis import comparison
 from mslt_tf.analysis import recorded_run
-from mslt_tf.analysis import written_numbers
 from mslt_tf.glue import results as results_lib
 from mslt_tf.glue import tables
 from mslt_tf.reproduction import experiments

@@ -136,15 +136,6 @@ def read(path: str) -> list[dict[str, Any]]:
   return records
 
 
-def format_duration(seconds: float) -> str:
-  """Returns hours, minutes and seconds such as `1:02:03` or `2:03`."""
-  minutes, seconds = divmod(round(seconds), 60)
-  hours, minutes = divmod(minutes, 60)
-  if hours:
-    return f"{hours}:{minutes:02}:{seconds:02}"
-  return f"{minutes}:{seconds:02}"
-
-
 def _drop_lines_after(path: str, step: int) -> None:
   if not tf.io.gfile.exists(path):
     return

@@ -25,7 +25,7 @@ import dataclasses
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -277,6 +277,34 @@ def claim(workdir: str, identity: Mapping[str, Any]) -> RunDirectory:
   _check_is_no_file(workdir)
   directory.write_json(name, identity)
   return directory
+
+
+def by_name(flag: str, workdirs: Sequence[str]) -> dict[str, str]:
+  """Returns what a flag that takes workdirs is given, by their names.
+
+  Args:
+    flag: What an error names.
+    workdirs: Each WORKDIR, named after its folder, or NAME=WORKDIR.
+
+  Raises:
+    errors.InputError: Two have the same name, or one has none.
+  """
+  named: dict[str, str] = {}
+  for each in workdirs:
+    name, equals, workdir = each.partition("=")
+    if not equals:
+      name, workdir = os.path.basename(os.path.normpath(each)), each
+    if not name or not workdir:
+      raise errors.InputError(
+        f"{flag}={each!r} must be WORKDIR or NAME=WORKDIR."
+      )
+    if name in named:
+      raise errors.InputError(
+        f"{flag}: {named[name]} and {workdir} are both named {name};"
+        " NAME=WORKDIR names one."
+      )
+    named[name] = workdir
+  return named
 
 
 def _check_is_no_file(workdir: str) -> None:

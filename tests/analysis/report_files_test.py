@@ -145,7 +145,7 @@ def test_a_report_of_planned_runs_has_no_curves(tmp_path):
 
 def test_workdirs_of_one_name_need_names(folder):
   twice = [f"{folder}/slow", f"{folder}/slow/"]
-  with pytest.raises(errors.InputError, match="are both called slow"):
+  with pytest.raises(errors.InputError, match="are both named slow"):
     workdirs.read_all(twice)
   runs = workdirs.read_all([f"a={folder}/slow", f"b={folder}/slow"])
   assert [run.name for run in runs] == ["a", "b"]

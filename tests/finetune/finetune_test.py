@@ -415,14 +415,3 @@ def test_data_that_are_not_there_are_named(make, tmp_path):
     make(tasks=[tasks_lib.get("rte")], glue=str(tmp_path))
   with pytest.raises(errors.InputError, match="the model of mnli answers it"):
     make(tasks=[tasks_lib.get("ax")], glue=str(tmp_path))
-
-
-def test_checkpoints_have_names():
-  assert finetune.named(["runs/mslt/", "other=runs/base"]) == {
-    "mslt": "runs/mslt/",
-    "other": "runs/base",
-  }
-  with pytest.raises(errors.InputError, match="both named mslt"):
-    finetune.named(["a/mslt", "b/mslt"])
-  with pytest.raises(errors.InputError, match="WORKDIR or NAME=WORKDIR"):
-    finetune.named(["=runs/base"])

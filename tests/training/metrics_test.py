@@ -159,23 +159,6 @@ def test_a_damaged_line_is_an_error_that_names_file_and_line(tmp_path):
     metrics.read(str(path))
 
 
-@pytest.mark.parametrize(
-  "seconds, expected",
-  [
-    (0, "0:00"),
-    (0.4, "0:00"),
-    (9, "0:09"),
-    (59.6, "1:00"),
-    (123, "2:03"),
-    (3599.5, "1:00:00"),
-    (3723, "1:02:03"),
-    (40 * 3600 + 61, "40:01:01"),
-  ],
-)
-def test_durations_read_as_a_clock_does(seconds, expected):
-  assert metrics.format_duration(seconds) == expected
-
-
 @pytest.fixture
 def now(monkeypatch):
   """Time that stands still until it is set: `now[0] = seconds`."""

@@ -315,3 +315,15 @@ def test_results_without_a_figure_are_named(directory):
   directory.write_json("stage_1/results.json", {"step": 7})
   with pytest.raises(errors.InputError, match=r"results\.json: batch_index is"):
     directory.read_results(1)
+
+
+def test_workdirs_are_named_after_their_folders_or_before_them():
+  assert run_directory.by_name("--runs", ["runs/mslt/", "other=runs/base"]) == {
+    "mslt": "runs/mslt/",
+    "other": "runs/base",
+  }
+  with pytest.raises(errors.InputError, match=r"^--runs: .* both named mslt"):
+    run_directory.by_name("--runs", ["a/mslt", "b/mslt/"])
+  for nameless in ("=runs/base", "a=", "", "/"):
+    with pytest.raises(errors.InputError, match="WORKDIR or NAME=WORKDIR"):
+      run_directory.by_name("--runs", [nameless])
