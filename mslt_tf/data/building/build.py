@@ -12,6 +12,7 @@ same input, settings and seed give the same bytes. The manifest is written last.
 
 import collections
 import dataclasses
+import decimal
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -444,9 +445,18 @@ def _unigram_mlm_loss(
     training_tokens: [V] how often each token occurs in the text.
     heldout_predictions: [V] how often each token is to be predicted.
   """
-  counts = training_tokens + 1
-  losses = -np.log(counts / counts.sum())  # [V]
-  return float((losses * heldout_predictions).sum() / heldout_predictions.sum())
+  # NumPy's logarithms and sums differ from processor to processor in the last
+  # bit. The manifest tells data sets apart, and must not.
+  with decimal.localcontext() as context:
+    context.prec = 30
+    counts = [decimal.Decimal(int(count) + 1) for count in training_tokens]
+    log_total = decimal.Decimal(sum(counts)).ln()
+    losses = sum(
+      int(times) * (log_total - count.ln())
+      for times, count in zip(heldout_predictions, counts, strict=True)
+      if times
+    )
+    return float(losses / int(heldout_predictions.sum()))
 
 
 def check(settings: Settings) -> None:
