@@ -370,8 +370,8 @@ def _write_summary(
 def _processor() -> str:
   """Returns the processor's name, where Linux tells it.
 
-  With family and model: virtual processors of several generations, the newest
-  twice as fast as the oldest, have one name.
+  With family and model, since virtual processors of several generations share
+  a name.
   """
   facts: dict[str, str] = {}
   try:

@@ -295,3 +295,28 @@ def test_wrong_input_is_one_line_on_stderr(
   assert failed.stderr.startswith(f"{binary}: error: ")
   assert message in failed.stderr
   assert failed.stdout == ""
+
+
+@pytest.mark.parametrize(
+  "machine, chosen, expected",
+  [("x86_64", None, "1"), ("x86_64", "0", "0"), ("aarch64", None, None)],
+)
+def test_onednn_is_on_where_the_user_has_not_chosen(machine, chosen, expected):
+  environment = dict(ENVIRONMENT)
+  environment.pop("TF_ENABLE_ONEDNN_OPTS", None)
+  if chosen is not None:
+    environment["TF_ENABLE_ONEDNN_OPTS"] = chosen
+  program = (
+    "import os, platform\n"
+    f"platform.machine = lambda: {machine!r}\n"
+    "import command_line\n"
+    "print(os.environ.get('TF_ENABLE_ONEDNN_OPTS'))"
+  )
+  done = subprocess.run(
+    [sys.executable, "-c", program],
+    capture_output=True,
+    text=True,
+    cwd=ROOT / "bin",
+    env=environment,
+  )
+  assert done.stdout == f"{expected}\n", done.stderr
