@@ -93,9 +93,10 @@ def all_tables(records: Records) -> dict[str, tables.Table]:
     "equal_steps": _main(
       records, equal_steps, "Equal steps, as in the paper's Table 2"
     ),
-    "equal_time": _with_note(
+    "equal_time": _with_notes(
       _main(records, equal_time, "Equal time, as in the paper's Table 3"),
       _equal_time_note(records),
+      _equal_loss_note(records),
     ),
     "ablations": _ablations(records),
     "attention": _attention(records),
@@ -207,8 +208,8 @@ def _main(records: Records, rows: Sequence[_Row], title: str) -> tables.Table:
   )
 
 
-def _with_note(table: tables.Table, note: str) -> tables.Table:
-  return dataclasses.replace(table, notes=(*table.notes, *filter(None, [note])))
+def _with_notes(table: tables.Table, *notes: str) -> tables.Table:
+  return dataclasses.replace(table, notes=(*table.notes, *filter(None, notes)))
 
 
 def _equal_time_note(records: Records) -> str:
@@ -220,6 +221,52 @@ def _equal_time_note(records: Records) -> str:
     f" that of {experiments.NUM_STEPS / speedup:,.0f} of the baseline's; the"
     f" runs were given {experiments.EQUAL_TIME_STEPS:,}."
   )
+
+
+def _equal_loss_note(records: Records) -> str:
+  """Tells what of the baseline's time MSLT saves at its own loss."""
+  speedup = records.benchmark.get("mslt", {}).get("schedule_speedup")
+  short = _losses(
+    records, experiments.SHORT_BASELINE, experiments.EQUAL_TIME_STEPS
+  )
+  long = _losses(records, experiments.BASELINE, experiments.NUM_STEPS)
+  mslt = _losses(records, experiments.MSLT, experiments.NUM_STEPS)
+  steps = [
+    equal_loss_steps(mslt[seed], short=short[seed], long=long[seed])
+    for seed in mslt
+    if seed in short and seed in long
+  ]
+  known = [each for each in steps if each is not None]
+  if speedup is None or not known or len(known) < len(steps):
+    return ""
+  saved = [1 - experiments.NUM_STEPS / speedup / each for each in known]
+  return (
+    "Equal loss: a baseline whose rate decays over its own run comes to MSLT's"
+    f" loss in {spread(known, lambda each: f'{each:,.0f}')} steps, by a"
+    " straight line over the logarithm of the steps from its loss in"
+    f" {experiments.EQUAL_TIME_STEPS:,} to that in {experiments.NUM_STEPS:,},"
+    " seed by seed. Of the time of so many, MSLT saves"
+    f" {spread(saved, written_numbers.percent)}."
+  )
+
+
+def equal_loss_steps(loss: float, *, short: float, long: float) -> float | None:
+  """Returns the steps in which the baseline would come to a loss.
+
+  Args:
+    loss: To come to.
+    short: The baseline's in `EQUAL_TIME_STEPS`.
+    long: The baseline's in `NUM_STEPS`.
+
+  Returns:
+    The steps, by a straight line over their logarithm; `None` for a loss that
+    is not between the two.
+  """
+  if not long <= loss <= short or long == short:
+    return None
+  part = (short - loss) / (short - long)
+  ratio = experiments.NUM_STEPS / experiments.EQUAL_TIME_STEPS
+  return experiments.EQUAL_TIME_STEPS * ratio**part
 
 
 def _score(summaries: Sequence[results_lib.Summary]) -> str:
@@ -254,6 +301,19 @@ def _fine_tuning_notes(records: Records) -> tuple[str, ...]:
   )
 
 
+def _losses(
+  records: Records, experiment: experiments.Experiment, step: int
+) -> dict[int, float]:
+  """Returns the held-out MLM losses of its finished runs, by seed."""
+  found = {}
+  for seed in experiment.seeds:
+    run = records.runs.get(experiments.Run(experiment, seed).name)
+    if run is not None and run.is_finished:
+      for loss in _values([run], "mlm_loss", step):
+        found[seed] = loss
+  return found
+
+
 def _values(
   runs: Sequence[recorded_run.RecordedRun], key: str, step: int
 ) -> list[float]:
@@ -273,12 +333,9 @@ def _speedup(records: Records, row: _Row) -> str:
 
 def _ablations(records: Records) -> tables.Table:
   steps = experiments.NUM_STEPS
-  mslt = _values(records.finished(experiments.MSLT), "mlm_loss", steps)
+  by_seed = _losses(records, experiments.MSLT, steps)
+  mslt = list(by_seed.values())
   num_seeds = len(experiments.MSLT.seeds)
-  first = records.runs.get(experiments.Run(experiments.MSLT, 0).name)
-  of_first_seed = None
-  if first is not None:
-    of_first_seed = comparison.value_at(first, "mlm_loss", steps, along="step")
   rows = []
   question = ""
   for each in experiments.ABLATIONS:
@@ -295,8 +352,7 @@ def _ablations(records: Records) -> tables.Table:
           "",
         )
       )
-    runs = records.finished(each)
-    losses = _values(runs, "mlm_loss", steps)
+    losses = list(_losses(records, each, steps).values())
     if not losses or not mslt:
       continue
     rows.append(
@@ -304,7 +360,7 @@ def _ablations(records: Records) -> tables.Table:
         "",
         each.title,
         spread(losses, written_numbers.loss),
-        written_numbers.difference(losses[0], of_first_seed),
+        written_numbers.difference(losses[0], by_seed.get(0)),
         # What `SPREAD` means depends on how many seeds it is of.
         judge(losses[0], mslt) if len(mslt) == num_seeds else "",
         _predicted(records, each),

@@ -128,6 +128,49 @@ def test_equal_time_reads_the_cut_baseline_off_the_long_curve():
   ]
 
 
+@pytest.mark.parametrize(
+  ("loss", "expected"),
+  [
+    (6.0, experiments.EQUAL_TIME_STEPS),
+    (5.0, STEPS),
+    # Half of the way down is the geometric mean.
+    (5.5, (experiments.EQUAL_TIME_STEPS * STEPS) ** 0.5),
+    (6.1, None),
+    (4.9, None),
+  ],
+)
+def test_steps_to_a_loss_are_read_off_between_two_runs(loss, expected):
+  steps = result_tables.equal_loss_steps(loss, short=6.0, long=5.0)
+  assert steps == (expected and pytest.approx(expected))
+
+
+def equal_time_notes(mslt_loss):
+  short = [
+    make_run(f"baseline_short_{seed}", 6.0, step=experiments.EQUAL_TIME_STEPS)
+    for seed in (0, 1)
+  ]
+  records = make_records(baseline_0=5.0, mslt_0=mslt_loss, mslt_1=5.9)
+  records = dataclasses.replace(
+    records,
+    runs={**records.runs, **{run.name: run for run in short}},
+    benchmark={"mslt": {"schedule_speedup": 2.0}},
+  )
+  return result_tables.all_tables(records)["equal_time"].notes
+
+
+def test_equal_loss_tells_what_mslt_saves_of_the_baselines_time():
+  # By 3,000 steps at twice the speed, which is 1,500; seed 1 has no baseline.
+  *_, note = equal_time_notes(6.0)
+  assert "in 1,600 (one seed) steps" in note
+  assert "MSLT saves 6.2% (one seed)" in note  # 1 - 1,500 / 1,600
+  *_, note = equal_time_notes(5.0)
+  assert "MSLT saves 50.0% (one seed)" in note
+
+
+def test_a_loss_beyond_the_baselines_has_no_equal():
+  assert not any("Equal loss" in note for note in equal_time_notes(6.5))
+
+
 def test_fine_tuning_stands_in_the_row_of_what_was_fine_tuned():
   def summary(checkpoint, score):
     rate = results.RateSummary(3e-4, {1: score})
