@@ -11,15 +11,16 @@ from mslt_tf.glue import paper
 from mslt_tf.glue import results as results_lib
 from mslt_tf.glue import tasks as tasks_lib
 
-_MISSING = "-"
-_CONSTANT_MARK = "*"
-_METRIC_NAMES = {
+METRIC_NAMES = {
   "accuracy": "accuracy",
   "f1": "F1",
   "matthews": "Matthews' correlation",
   "pearson": "Pearson's correlation",
   "spearman": "Spearman's correlation",
 }
+
+_MISSING = "-"
+_CONSTANT_MARK = "*"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +117,7 @@ def spread(summaries: Sequence[results_lib.Summary]) -> Table:
     (
       each.checkpoint,
       each.task.title,
-      _METRIC_NAMES[each.task.headline],
+      METRIC_NAMES[each.task.headline],
       f"{each.best.learning_rate:g}",
       _score(each),
       _percent(each.best.lowest),

@@ -7,8 +7,10 @@ what differs from it.
 import dataclasses
 
 NUM_STEPS = 3_000
-# What the baseline does in the time of MSLT's NUM_STEPS, by bin/benchmark.py.
+# What the baseline, and stacking, do in the time of MSLT's NUM_STEPS, by
+# bin/benchmark.py.
 EQUAL_TIME_STEPS = 1_600
+STACKING_EQUAL_TIME_STEPS = 1_900
 MAIN_SEEDS = (0, 1, 2)
 # The baseline's stage that ends after EQUAL_TIME_STEPS, before its rate has
 # come down.
@@ -76,6 +78,16 @@ SHORT_BASELINE = Experiment(
   MAIN_SEEDS,
 )
 MAIN = (BASELINE, STACKING, MSLT, SHORT_BASELINE)
+# Beyond the paper: its comparison in equal time is with the baseline alone.
+SHORT_STACKING = Experiment(
+  "stacking_short",
+  "progressive stacking, rate decayed over MSLT's time",
+  (
+    "schedule={method: progressive_stacking, num_steps:"
+    f" {STACKING_EQUAL_TIME_STEPS}}}",
+  ),
+  MAIN_SEEDS,
+)
 
 ABLATIONS = (
   # Whether depth gains anything at this size.
@@ -154,6 +166,19 @@ ABLATIONS = (
     ("model.dropout_when_frozen=true",),
     question="dropout in the frozen part",
   ),
+  # The rate was chosen for the baseline.
+  Experiment(
+    "half_rate",
+    "0.005",
+    ("optimizer.peak_learning_rate=0.005",),
+    question="peak rate",
+  ),
+  Experiment(
+    "double_rate",
+    "0.02",
+    ("optimizer.peak_learning_rate=0.02",),
+    question="peak rate",
+  ),
 )
 # What MSLT itself answers to the ablations' questions.
 DEFAULTS = {
@@ -165,6 +190,7 @@ DEFAULTS = {
   "learning rate": "one curve over the run",
   "optimizer's state at growth": "fresh",
   "dropout in the frozen part": "off",
+  "peak rate": "0.01",
 }
 # The paper's Figure 3.
 TWO_STAGE_STACKING = Experiment(
@@ -183,10 +209,10 @@ def main_runs() -> list[Run]:
 
 
 def other_runs() -> list[Run]:
-  """Returns those of the ablations, and of Figure 3."""
+  """Returns those of the ablations, of Figure 3, and stacking's short ones."""
   return [
     Run(each, seed)
-    for each in (*ABLATIONS, TWO_STAGE_STACKING)
+    for each in (*ABLATIONS, TWO_STAGE_STACKING, SHORT_STACKING)
     for seed in each.seeds
   ]
 

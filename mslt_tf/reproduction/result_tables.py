@@ -4,6 +4,8 @@ A cell over several seeds is their mean, with the lowest and the highest behind.
 """
 
 import dataclasses
+import itertools
+import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -20,6 +22,12 @@ from mslt_tf.reproduction import jobs
 SPREAD = "the range of the seeds, widened by its width on both sides"
 
 _NO_EFFECT = "no effect"
+# Stands among the ablations beside the one of few layers.
+_ALL_LAYERS = dataclasses.replace(
+  experiments.BASELINE,
+  title="12 from the first step to the last, all trained",
+  question="layers",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,17 +72,23 @@ class _Row:
   experiment: experiments.Experiment
   checkpoint: str  # What fine-tuning calls it, before the seed.
   step: int
+  benchmark: str = ""  # Of its speedup over the baseline, which has none.
 
 
 def all_tables(records: Records) -> dict[str, tables.Table]:
   """Returns the tables by the name that the page calls them."""
-  equal_steps = [
-    _Row(each.title, each, each.name, experiments.NUM_STEPS)
-    for each in (experiments.BASELINE, experiments.STACKING, experiments.MSLT)
-  ]
+  baseline, stacking, mslt = (
+    _Row(each.title, each, each.name, experiments.NUM_STEPS, benchmark)
+    for each, benchmark in (
+      (experiments.BASELINE, ""),
+      (experiments.STACKING, experiments.STACKING.name),
+      (experiments.MSLT, experiments.MSLT.name),
+    )
+  )
+  equal_steps = [baseline, stacking, mslt]
   steps = experiments.EQUAL_TIME_STEPS
   equal_time = [
-    equal_steps[-1],
+    mslt,
     _Row(
       experiments.SHORT_BASELINE.title,
       experiments.SHORT_BASELINE,
@@ -86,6 +100,13 @@ def all_tables(records: Records) -> dict[str, tables.Table]:
       experiments.BASELINE,
       jobs.CUT_NAME,
       steps,
+    ),
+    _Row(
+      experiments.SHORT_STACKING.title,
+      experiments.SHORT_STACKING,
+      experiments.SHORT_STACKING.name,
+      experiments.STACKING_EQUAL_TIME_STEPS,
+      stacking.benchmark,
     ),
   ]
   return {
@@ -202,7 +223,8 @@ def _main(records: Records, rows: Sequence[_Row], title: str) -> tables.Table:
       "Speedup: of a training step against the baseline's, the mean over the"
       " run, by bin/benchmark.py, which times them in turns; in brackets by"
       " FLOPs. Training time: of the first seed, without tracing, evaluation"
-      " and saving, on the machine that its run below names.",
+      " and saving, on the machine that its run below names. Its pace drifts"
+      " from run to run; speedups are to be compared, not these times.",
       *_fine_tuning_notes(records),
     ),
   )
@@ -213,13 +235,19 @@ def _with_notes(table: tables.Table, *notes: str) -> tables.Table:
 
 
 def _equal_time_note(records: Records) -> str:
-  speedup = records.benchmark.get("mslt", {}).get("schedule_speedup")
-  if speedup is None:
+  speedup, stacking = (
+    records.benchmark.get(each.name, {}).get("schedule_speedup")
+    for each in (experiments.MSLT, experiments.STACKING)
+  )
+  if speedup is None or stacking is None:
     return ""
+  steps = experiments.NUM_STEPS / speedup
   return (
-    f"By that speedup the time of MSLT's {experiments.NUM_STEPS:,} steps is"
-    f" that of {experiments.NUM_STEPS / speedup:,.0f} of the baseline's; the"
-    f" runs were given {experiments.EQUAL_TIME_STEPS:,}."
+    f"By these speedups the time of MSLT's {experiments.NUM_STEPS:,} steps is"
+    f" that of {steps:,.0f} of the baseline's and {steps * stacking:,.0f} of"
+    " stacking's; the runs were given"
+    f" {experiments.EQUAL_TIME_STEPS:,} and"
+    f" {experiments.STACKING_EQUAL_TIME_STEPS:,}."
   )
 
 
@@ -231,42 +259,53 @@ def _equal_loss_note(records: Records) -> str:
   )
   long = _losses(records, experiments.BASELINE, experiments.NUM_STEPS)
   mslt = _losses(records, experiments.MSLT, experiments.NUM_STEPS)
-  steps = [
-    equal_loss_steps(mslt[seed], short=short[seed], long=long[seed])
-    for seed in mslt
-    if seed in short and seed in long
-  ]
-  known = [each for each in steps if each is not None]
-  if speedup is None or not known or len(known) < len(steps):
+  if speedup is None or not (short and long and mslt):
     return ""
-  saved = [1 - experiments.NUM_STEPS / speedup / each for each in known]
+  steps = equal_loss_steps(
+    *(statistics.fmean(each.values()) for each in (mslt, short, long))
+  )
+  saved = [
+    saved_share(equal_loss_steps(*losses), speedup=speedup)
+    for losses in itertools.product(
+      mslt.values(), short.values(), long.values()
+    )
+  ]
   return (
     "Equal loss: a baseline whose rate decays over its own run comes to MSLT's"
-    f" loss in {spread(known, lambda each: f'{each:,.0f}')} steps, by a"
-    " straight line over the logarithm of the steps from its loss in"
-    f" {experiments.EQUAL_TIME_STEPS:,} to that in {experiments.NUM_STEPS:,},"
-    " seed by seed. Of the time of so many, MSLT saves"
-    f" {spread(saved, written_numbers.percent)}."
+    f" loss in {steps:,.0f} steps, by a straight line over the logarithm of the"
+    " steps, through the baseline's losses in"
+    f" {experiments.EQUAL_TIME_STEPS:,} and {experiments.NUM_STEPS:,}. Of the"
+    f" time of so many, MSLT saves {saved_share(steps, speedup=speedup):.0%};"
+    " with one seed of each, whichever,"
+    f" {min(saved):.0%} to {max(saved):.0%}."
   )
 
 
-def equal_loss_steps(loss: float, *, short: float, long: float) -> float | None:
+def equal_loss_steps(loss: float, short: float, long: float) -> float:
   """Returns the steps in which the baseline would come to a loss.
+
+  By a straight line over the logarithm of the steps.
 
   Args:
     loss: To come to.
     short: The baseline's in `EQUAL_TIME_STEPS`.
-    long: The baseline's in `NUM_STEPS`.
-
-  Returns:
-    The steps, by a straight line over their logarithm; `None` for a loss that
-    is not between the two.
+    long: The baseline's in `NUM_STEPS`, a lower one.
   """
-  if not long <= loss <= short or long == short:
-    return None
-  part = (short - loss) / (short - long)
+  if short <= long:
+    return math.nan
   ratio = experiments.NUM_STEPS / experiments.EQUAL_TIME_STEPS
-  return experiments.EQUAL_TIME_STEPS * ratio**part
+  exponent = (short - loss) / (short - long)
+  return experiments.EQUAL_TIME_STEPS * ratio**exponent
+
+
+def saved_share(steps: float, *, speedup: float) -> float:
+  """Returns the share of the baseline's time that `NUM_STEPS` save.
+
+  Args:
+    steps: In which the baseline comes to the same loss.
+    speedup: Of a step over the baseline's.
+  """
+  return 1 - experiments.NUM_STEPS / speedup / steps
 
 
 def _score(summaries: Sequence[results_lib.Summary]) -> str:
@@ -280,13 +319,11 @@ def _score(summaries: Sequence[results_lib.Summary]) -> str:
 def _fine_tuning_notes(records: Records) -> tuple[str, ...]:
   if not records.fine_tuning:
     return ()
-  constants = {
-    each.task.title: (each.constant_score, each.threshold)
-    for each in records.fine_tuning
-  }
-  told = ", ".join(
-    f"{title} {100 * constant:.1f} and {100 * threshold:.1f}"
-    for title, (constant, threshold) in constants.items()
+  of_tasks = {each.task.title: each for each in records.fine_tuning}
+  told = "; ".join(
+    f"{title}, {tables.METRIC_NAMES[each.task.headline]},"
+    f" {100 * each.constant_score:.1f} and {100 * each.threshold:.1f}"
+    for title, each in of_tasks.items()
   )
   num_runs = max(each.num_expected for each in records.fine_tuning)
   runs = (
@@ -295,9 +332,10 @@ def _fine_tuning_notes(records: Records) -> tuple[str, ...]:
     else f"the median of the best rate's, of {num_runs} runs,"
   )
   return (
-    f"Fine-tuning: {runs} for each pre-trained model, on dev. *: of one or more"
-    " models no better than one answer for all examples within two standard"
-    f" errors. What one answer scores, and what is to be beaten: {told}.",
+    f"Fine-tuning: {runs} for each pre-trained model, on dev. *: at least one"
+    " of the models is not clearly better, by two standard errors, than giving"
+    " all examples the same answer. What that scores, and what would be clearly"
+    f" better: {told}.",
   )
 
 
@@ -322,12 +360,10 @@ def _values(
 
 
 def _speedup(records: Records, row: _Row) -> str:
-  measured = records.benchmark.get(row.experiment.name, {}).get(
-    "schedule_speedup"
-  )
-  predicted = _predicted(records, row.experiment)
-  if row.experiment in (experiments.BASELINE, experiments.SHORT_BASELINE):
+  predicted = written_numbers.ratio(_predicted(records, row.experiment))
+  if not row.benchmark:
     return predicted  # It is what the others are measured against.
+  measured = records.benchmark.get(row.benchmark, {}).get("schedule_speedup")
   return f"{written_numbers.ratio(measured)} ({predicted})"
 
 
@@ -335,35 +371,36 @@ def _ablations(records: Records) -> tables.Table:
   steps = experiments.NUM_STEPS
   by_seed = _losses(records, experiments.MSLT, steps)
   mslt = list(by_seed.values())
-  num_seeds = len(experiments.MSLT.seeds)
   rows = []
   question = ""
-  for each in experiments.ABLATIONS:
+  for each in (_ALL_LAYERS, *experiments.ABLATIONS):
     if each.question != question:
       question = each.question
+      title = f"{experiments.DEFAULTS[question]} (default)"
       rows.append(
         (
           question,
-          f"{experiments.DEFAULTS[question]} (default)",
+          title,
           spread(mslt, written_numbers.loss),
           "",
           "",
-          _predicted(records, experiments.MSLT),
+          *_costs_and_saving(records, experiments.MSLT),
           "",
         )
       )
-    losses = list(_losses(records, each, steps).values())
+    losses = _losses(records, each, steps)
     if not losses or not mslt:
       continue
+    loss = next(iter(losses.values()))
     rows.append(
       (
         "",
         each.title,
-        spread(losses, written_numbers.loss),
-        written_numbers.difference(losses[0], by_seed.get(0)),
+        spread(list(losses.values()), written_numbers.loss),
+        written_numbers.difference(loss, by_seed.get(0)),
         # What `SPREAD` means depends on how many seeds it is of.
-        judge(losses[0], mslt) if len(mslt) == num_seeds else "",
-        _predicted(records, each),
+        judge(loss, mslt) if len(mslt) == len(experiments.MSLT.seeds) else "",
+        *_costs_and_saving(records, each),
         f"bin/reproduce --only={each.name}_{each.seeds[0]}",
       )
     )
@@ -376,26 +413,53 @@ def _ablations(records: Records) -> tables.Table:
       "against MSLT's seed 0",
       "",
       "speedup by FLOPs",
+      "time saved at equal loss",
       "command",
     ),
     tuple(rows),
     (
       _unigram(records),
-      f"{_NO_EFFECT}: inside {SPREAD}; one in eight of the changes that have"
-      " none falls outside. One seed each, the first; the difference is to MSLT"
-      " with that seed, and so the same data in the same order.",
+      f"{_NO_EFFECT}: inside {SPREAD}. One in eight of the changes that have"
+      " none falls outside, so one or two of these rows do. The first seed is"
+      " judged; the difference is to MSLT with that seed, and so the same data"
+      " in the same order.",
+      "Time saved at equal loss: as above, of the baseline's, but by FLOPs and"
+      " with the first seed of all. It weighs loss against speed.",
     ),
   )
 
 
-def _predicted(records: Records, experiment: experiments.Experiment) -> str:
+def _costs_and_saving(
+  records: Records, experiment: experiments.Experiment
+) -> tuple[str, str]:
+  """Returns the speedup by FLOPs and the time saved at equal loss, seed 0."""
+  speedup = _predicted(records, experiment)
+  steps = experiments.NUM_STEPS
+  losses = [
+    _losses(records, each, steps_of_run).get(0)
+    for each, steps_of_run in (
+      (experiment, steps),
+      (experiments.SHORT_BASELINE, experiments.EQUAL_TIME_STEPS),
+      (experiments.BASELINE, steps),
+    )
+  ]
+  known = [loss for loss in losses if loss is not None]
+  saved = "-"
+  if speedup is not None and len(known) == len(losses):
+    steps_of_baseline = equal_loss_steps(*known)
+    saved = f"{saved_share(steps_of_baseline, speedup=speedup):.0%}"
+  return written_numbers.ratio(speedup), saved
+
+
+def _predicted(
+  records: Records, experiment: experiments.Experiment
+) -> float | None:
   """Returns the speedup by FLOPs over the baseline, of 12 layers."""
   whole = _cost(records, experiments.MSLT)
   cost = _cost(records, experiment)
   if whole is None or cost is None:
-    return "-"
-  baseline = whole.flops_per_example * whole.speedup
-  return written_numbers.ratio(baseline / cost.flops_per_example)
+    return None
+  return whole.flops_per_example * whole.speedup / cost.flops_per_example
 
 
 def _cost(

@@ -45,6 +45,8 @@ def test_every_question_is_answered():
     ("learning rate", "a warmup and decay in every stage"),
     ("optimizer's state at growth", "carried"),
     ("dropout in the frozen part", "on"),
+    ("peak rate", "0.005"),
+    ("peak rate", "0.02"),
   ]
   assert set(experiments.DEFAULTS) == {
     each.question for each in experiments.ABLATIONS
@@ -54,10 +56,8 @@ def test_every_question_is_answered():
 def test_all_runs_but_the_short_ones_have_as_many_steps_and_layers():
   for run in [*experiments.main_runs(), *experiments.other_runs()]:
     config = load(run)
-    is_short = run.experiment is experiments.SHORT_BASELINE
-    expected = (
-      experiments.EQUAL_TIME_STEPS if is_short else experiments.NUM_STEPS
-    )
+    short = {"baseline_short": 1600, "stacking_short": 1900}
+    expected = short.get(run.experiment.name, 3000)
     assert config.schedule.num_steps == expected, run.name
     layers = 3 if run.name == "three_layers_0" else 12
     assert config.schedule.stages[-1].num_layers == layers, run.name
@@ -102,4 +102,10 @@ def test_an_ablation_differs_from_mslt_in_what_it_asks():
   assert configs["words_trained"].schedule.stages[1].embeddings == "words"
   assert configs["stage_curve"].optimizer.curve == "stage"
   assert configs["carried_state"].optimizer.state_at_growth == "carried"
+  rates = {
+    name: configs[name].optimizer.peak_learning_rate
+    for name in ("half_rate", "double_rate")
+  }
+  assert rates == {"half_rate": 0.005, "double_rate": 0.02}
+  assert mslt.optimizer.peak_learning_rate == 0.01
   assert configs["dropout_when_frozen"].model.dropout_when_frozen

@@ -125,50 +125,58 @@ def test_equal_time_reads_the_cut_baseline_off_the_long_curve():
       "5.500 (one seed)",
     ),
     ("baseline, cut from the long curve", f"{steps:,}", "6.000 (one seed)"),
+    ("progressive stacking, rate decayed over MSLT's time", "1,900", "-"),
   ]
 
 
 @pytest.mark.parametrize(
   ("loss", "expected"),
   [
-    (6.0, experiments.EQUAL_TIME_STEPS),
-    (5.0, STEPS),
-    # Half of the way down is the geometric mean.
-    (5.5, (experiments.EQUAL_TIME_STEPS * STEPS) ** 0.5),
-    (6.1, None),
-    (4.9, None),
+    (6.0, 1600),
+    (5.0, 3000),
+    # Half of the way down is the geometric mean; further on the line goes on.
+    (5.5, (1600 * 3000) ** 0.5),
+    (4.0, 3000 * 3000 / 1600),
+    (7.0, 1600 * 1600 / 3000),
   ],
 )
-def test_steps_to_a_loss_are_read_off_between_two_runs(loss, expected):
-  steps = result_tables.equal_loss_steps(loss, short=6.0, long=5.0)
-  assert steps == (expected and pytest.approx(expected))
-
-
-def equal_time_notes(mslt_loss):
-  short = [
-    make_run(f"baseline_short_{seed}", 6.0, step=experiments.EQUAL_TIME_STEPS)
-    for seed in (0, 1)
-  ]
-  records = make_records(baseline_0=5.0, mslt_0=mslt_loss, mslt_1=5.9)
-  records = dataclasses.replace(
-    records,
-    runs={**records.runs, **{run.name: run for run in short}},
-    benchmark={"mslt": {"schedule_speedup": 2.0}},
-  )
-  return result_tables.all_tables(records)["equal_time"].notes
+def test_steps_to_a_loss_are_read_off_a_line_through_two_runs(loss, expected):
+  steps = result_tables.equal_loss_steps(loss, 6.0, 5.0)
+  assert steps == pytest.approx(expected)
 
 
 def test_equal_loss_tells_what_mslt_saves_of_the_baselines_time():
-  # By 3,000 steps at twice the speed, which is 1,500; seed 1 has no baseline.
-  *_, note = equal_time_notes(6.0)
-  assert "in 1,600 (one seed) steps" in note
-  assert "MSLT saves 6.2% (one seed)" in note  # 1 - 1,500 / 1,600
-  *_, note = equal_time_notes(5.0)
-  assert "MSLT saves 50.0% (one seed)" in note
+  records = make_records(baseline_0=5.0, mslt_0=6.0, mslt_1=5.0)
+  short = make_run("baseline_short_1", 6.0, step=experiments.EQUAL_TIME_STEPS)
+  records = dataclasses.replace(
+    records,
+    runs={**records.runs, "baseline_short_1": short},
+    benchmark={"mslt": {"schedule_speedup": 2.0}},
+  )
+  shown = result_tables.all_tables(records)
+  # 3,000 steps at twice the speed take the time of 1,500.
+  note = shown["equal_time"].notes[-1]
+  assert "to MSLT's loss in 2,191 steps" in note
+  assert "MSLT saves 32%; with one seed of each, whichever, 6% to 50%" in note
 
 
-def test_a_loss_beyond_the_baselines_has_no_equal():
-  assert not any("Equal loss" in note for note in equal_time_notes(6.5))
+def test_ablations_tell_what_they_save_at_equal_loss():
+  short = make_run("baseline_short_0", 6.0, step=experiments.EQUAL_TIME_STEPS)
+  records = make_records(baseline_0=5.0, mslt_0=5.5, six_stages_0=6.5)
+  records = dataclasses.replace(
+    records, runs={**records.runs, "baseline_short_0": short}
+  )
+  rows = {
+    row[:2]: row[5:7]
+    for row in result_tables.all_tables(records)["ablations"].rows
+  }
+  # All are runs of the baseline's schedule, and as fast; 1 - 3000 / 2191.
+  assert rows["growing stages", "k = 4 (default)"] == ("1.00", "-37%")
+  assert rows["", "k = 6"] == ("1.00", "-157%")  # 3000 / 1168.5
+  assert rows["", "12 from the first step to the last, all trained"] == (
+    "1.00",
+    "0%",
+  )
 
 
 def test_fine_tuning_stands_in_the_row_of_what_was_fine_tuned():
@@ -206,21 +214,27 @@ def test_fine_tuning_stands_in_the_row_of_what_was_fine_tuned():
     "53.0 (one seed)*",
     "-",
     "55.0 (one seed)",
+    "-",
   ]
   note = shown["equal_steps"].notes[-1]
   assert note.startswith("Fine-tuning: one run for each")
-  assert note.endswith(f": {tasks.REVIEWS.title} 50.0 and 54.0.")
+  assert note.endswith(f": {tasks.REVIEWS.title}, accuracy, 50.0 and 54.0.")
 
 
-def test_equal_time_tells_the_steps_that_the_measured_speedup_gives():
+def test_equal_time_tells_the_steps_that_the_measured_speedups_give():
   records = dataclasses.replace(
-    make_records(mslt_0=5.0), benchmark={"mslt": {"schedule_speedup": 1.5}}
+    make_records(mslt_0=5.0),
+    benchmark={
+      "mslt": {"schedule_speedup": 1.5},
+      "stacking": {"schedule_speedup": 1.2},
+    },
   )
-  note = result_tables.all_tables(records)["equal_time"].notes[-1]
-  assert note == (
-    "By that speedup the time of MSLT's 3,000 steps is that of 2,000 of the"
-    f" baseline's; the runs were given {experiments.EQUAL_TIME_STEPS:,}."
+  table = result_tables.all_tables(records)["equal_time"]
+  assert table.notes[-1] == (
+    "By these speedups the time of MSLT's 3,000 steps is that of 2,000 of the"
+    " baseline's and 2,400 of stacking's; the runs were given 1,600 and 1,900."
   )
+  assert [row[6] for row in table.rows] == ["1.50 (1.00)", "-", "-", "1.20 (-)"]
 
 
 def test_ablations_are_judged_by_the_spread_of_mslts_seeds():
