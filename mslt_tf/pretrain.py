@@ -21,6 +21,7 @@ from mslt_tf import errors
 from mslt_tf import finished_model
 from mslt_tf import initial_weights
 from mslt_tf import outline
+from mslt_tf import processor
 from mslt_tf import stage_training
 from mslt_tf import tensorboard_text
 from mslt_tf.analysis import attention_images
@@ -356,7 +357,7 @@ def _write_summary(
         "tensorflow": tf.__version__,
       },
       "machine": {
-        "processor": _processor(),
+        "processor": processor.describe(),
         "cores": os.cpu_count(),
         "devices": [device.name for device in tf.config.list_logical_devices()],
         "strategy": type(cluster.strategy).__name__,
@@ -364,26 +365,4 @@ def _write_summary(
         "replicas": cluster.num_replicas,
       },
     },
-  )
-
-
-def _processor() -> str:
-  """Returns the processor's name, where Linux tells it.
-
-  With family and model, since virtual processors of several generations share
-  a name.
-  """
-  facts: dict[str, str] = {}
-  try:
-    with open("/proc/cpuinfo", encoding="utf-8") as file:
-      for line in file:
-        key, _, value = line.partition(":")
-        facts.setdefault(key.strip(), value.strip())
-  except OSError:
-    pass
-  if "model name" not in facts:
-    return platform.processor() or platform.machine()
-  return (
-    f"{facts['model name']}, family {facts.get('cpu family', '?')},"
-    f" model {facts.get('model', '?')}"
   )

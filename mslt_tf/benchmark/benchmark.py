@@ -8,6 +8,7 @@ rounds; loading, tracing and compiling come before.
 
 import dataclasses
 import functools
+import os
 import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,6 +19,7 @@ from mslt_tf import config as config_lib
 from mslt_tf import costs
 from mslt_tf import errors
 from mslt_tf import outline
+from mslt_tf import processor
 from mslt_tf.benchmark import contestants
 from mslt_tf.benchmark import hugging_face
 from mslt_tf.benchmark import model_garden
@@ -215,6 +217,8 @@ def _result(
     "batch_size": batch_size,
     "precision": config.training.precision,
     "xla": config.training.xla,
+    "processor": processor.describe(),
+    "cores": os.cpu_count(),
     "times": {
       f"{name}, {part}": dataclasses.asdict(each)
       for (name, part), each in times.items()
@@ -251,7 +255,7 @@ def summary(result: dict[str, Any]) -> str:
     f" {result['ideal_schedule_speedup']:.2f})",
     f"backward over forward: {result['backward_over_forward']:.2f}",
     f"best matrix product: {result['matmul_flops_per_second'] / 1e9:,.0f}"
-    " GFLOP/s",
+    f" GFLOP/s, {result['cores']} cores of {result['processor']}",
   ]
   for name, ratio in result["peers"].items():
     lines.append(

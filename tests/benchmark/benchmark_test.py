@@ -92,6 +92,8 @@ def test_ratios_are_of_medians(config):
   assert "model_garden: 2.500 s a step; ours takes 0.40" in (
     benchmark.summary(result)
   )
+  elsewhere = {**result, "cores": 3, "processor": "abacus"}
+  assert "GFLOP/s, 3 cores of abacus" in benchmark.summary(elsewhere)
 
 
 def test_without_a_stage_that_trains_everything_there_is_no_baseline(config):
