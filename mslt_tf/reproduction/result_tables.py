@@ -5,7 +5,6 @@ A cell over several seeds is their mean, with the lowest and the highest behind.
 
 import dataclasses
 import itertools
-import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -22,6 +21,8 @@ from mslt_tf.reproduction import jobs
 SPREAD = "the range of the seeds, widened by its width on both sides"
 
 _NO_EFFECT = "no effect"
+# How far the line through two losses is drawn on, in their distance.
+_FARTHEST = 10
 # Stands among the ablations beside the one of few layers.
 _ALL_LAYERS = dataclasses.replace(
   experiments.BASELINE,
@@ -264,12 +265,16 @@ def _equal_loss_note(records: Records) -> str:
   steps = equal_loss_steps(
     *(statistics.fmean(each.values()) for each in (mslt, short, long))
   )
-  saved = [
-    saved_share(equal_loss_steps(*losses), speedup=speedup)
+  of_seeds = [
+    equal_loss_steps(*losses)
     for losses in itertools.product(
       mslt.values(), short.values(), long.values()
     )
   ]
+  known = [each for each in of_seeds if each is not None]
+  if steps is None or len(known) < len(of_seeds):
+    return ""
+  saved = [saved_share(each, speedup=speedup) for each in known]
   return (
     "Equal loss: a baseline whose rate decays over its own run comes to MSLT's"
     f" loss in {steps:,.0f} steps, by a straight line over the logarithm of the"
@@ -281,7 +286,7 @@ def _equal_loss_note(records: Records) -> str:
   )
 
 
-def equal_loss_steps(loss: float, short: float, long: float) -> float:
+def equal_loss_steps(loss: float, short: float, long: float) -> float | None:
   """Returns the steps in which the baseline would come to a loss.
 
   By a straight line over the logarithm of the steps.
@@ -289,10 +294,14 @@ def equal_loss_steps(loss: float, short: float, long: float) -> float:
   Args:
     loss: To come to.
     short: The baseline's in `EQUAL_TIME_STEPS`.
-    long: The baseline's in `NUM_STEPS`, a lower one.
+    long: The baseline's in `NUM_STEPS`.
+
+  Returns:
+    The steps; `None` where the line does not fall, or the loss is farther off
+    than `_FARTHEST`.
   """
-  if short <= long:
-    return math.nan
+  if short <= long or abs(short - loss) > _FARTHEST * (short - long):
+    return None
   ratio = experiments.NUM_STEPS / experiments.EQUAL_TIME_STEPS
   exponent = (short - loss) / (short - long)
   return experiments.EQUAL_TIME_STEPS * ratio**exponent
@@ -447,7 +456,8 @@ def _costs_and_saving(
   saved = "-"
   if speedup is not None and len(known) == len(losses):
     steps_of_baseline = equal_loss_steps(*known)
-    saved = f"{saved_share(steps_of_baseline, speedup=speedup):.0%}"
+    if steps_of_baseline is not None:
+      saved = f"{saved_share(steps_of_baseline, speedup=speedup):.0%}"
   return written_numbers.ratio(speedup), saved
 
 

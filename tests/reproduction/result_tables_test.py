@@ -145,6 +145,26 @@ def test_steps_to_a_loss_are_read_off_a_line_through_two_runs(loss, expected):
   assert steps == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(
+  ("loss", "short", "long"),
+  [(5.0, 6.0, 6.0), (5.0, 5.9, 6.0), (5.0, 6.0, 5.9999999), (9.0, 6.0, 5.9999)],
+)
+def test_a_line_that_does_not_fall_or_goes_too_far_tells_nothing(
+  loss, short, long
+):
+  assert result_tables.equal_loss_steps(loss, short, long) is None
+  run = make_run("baseline_short_0", short, step=experiments.EQUAL_TIME_STEPS)
+  records = make_records(baseline_0=long, mslt_0=loss)
+  records = dataclasses.replace(
+    records,
+    runs={**records.runs, "baseline_short_0": run},
+    benchmark={"mslt": {"schedule_speedup": 2.0}},
+  )
+  shown = result_tables.all_tables(records)
+  assert not any("Equal loss" in each for each in shown["equal_time"].notes)
+  assert shown["ablations"].rows[0][6] == "-"
+
+
 def test_equal_loss_tells_what_mslt_saves_of_the_baselines_time():
   records = make_records(baseline_0=5.0, mslt_0=6.0, mslt_1=5.0)
   short = make_run("baseline_short_1", 6.0, step=experiments.EQUAL_TIME_STEPS)
