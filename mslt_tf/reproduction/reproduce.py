@@ -135,9 +135,9 @@ class Reproduction:
   def _draw(self, records: result_tables.Records) -> None:
     """Draws the main comparison's losses, of the first seed."""
     runs = [
-      dataclasses.replace(found[0], name=each.title)
+      dataclasses.replace(run, name=each.title)
       for each in experiments.MAIN
-      if (found := records.finished(each))
+      for run in list(records.finished(each).values())[:1]
     ]
     if runs:
       figure = curves.draw(runs, records.unigram_loss)

@@ -51,13 +51,17 @@ class Records:
 
   def finished(
     self, experiment: experiments.Experiment
-  ) -> list[recorded_run.RecordedRun]:
-    """Returns its finished runs, in the order of the seeds."""
-    found = [
-      self.runs.get(experiments.Run(experiment, seed).name)
+  ) -> dict[int, recorded_run.RecordedRun]:
+    """Returns its finished runs by seed, in the order of the seeds."""
+    found = {
+      seed: self.runs.get(experiments.Run(experiment, seed).name)
       for seed in experiment.seeds
-    ]
-    return [run for run in found if run is not None and run.is_finished]
+    }
+    return {
+      seed: run
+      for seed, run in found.items()
+      if run is not None and run.is_finished
+    }
 
   @property
   def unigram_loss(self) -> float | None:
@@ -176,7 +180,7 @@ def _main(records: Records, rows: Sequence[_Row], title: str) -> tables.Table:
     titles[summary.task.name] = summary.task.title
   cells = []
   for row in rows:
-    runs = records.finished(row.experiment)
+    runs = list(records.finished(row.experiment).values())
     cells.append(
       (
         row.title,
@@ -352,13 +356,11 @@ def _losses(
   records: Records, experiment: experiments.Experiment, step: int
 ) -> dict[int, float]:
   """Returns the held-out MLM losses of its finished runs, by seed."""
-  found = {}
-  for seed in experiment.seeds:
-    run = records.runs.get(experiments.Run(experiment, seed).name)
-    if run is not None and run.is_finished:
-      for loss in _values([run], "mlm_loss", step):
-        found[seed] = loss
-  return found
+  found = {
+    seed: comparison.value_at(run, "mlm_loss", step, along="step")
+    for seed, run in records.finished(experiment).items()
+  }
+  return {seed: loss for seed, loss in found.items() if loss is not None}
 
 
 def _values(
@@ -475,8 +477,8 @@ def _predicted(
 def _cost(
   records: Records, experiment: experiments.Experiment
 ) -> costs.ScheduleCost | None:
-  runs = records.finished(experiment)
-  return runs[0].cost if runs else None
+  run = next(iter(records.finished(experiment).values()), None)
+  return None if run is None else run.cost
 
 
 def _attention(records: Records) -> tables.Table:
