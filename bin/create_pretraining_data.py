@@ -17,11 +17,10 @@ reads every record, and prints statistics and some examples.
 
 import command_line  # isort: skip
 
-import os
-
 from absl import flags
 
 from mslt_tf import errors
+from mslt_tf import processor
 from mslt_tf.data.building import build
 from mslt_tf.data.reading import manifest
 from mslt_tf.data.text import documents
@@ -153,7 +152,7 @@ def main() -> None:
   inputs = _INPUT.value or []
   num_processes = _NUM_PROCESSES.value
   if num_processes is None:
-    num_processes = len(os.sched_getaffinity(0))
+    num_processes = processor.num_cores()
   settings = build.Settings(
     vocab_path=_VOCAB.value,
     vocab_size=_VOCAB_SIZE.value,

@@ -358,7 +358,7 @@ def _write_summary(
       },
       "machine": {
         "processor": processor.describe(),
-        "cores": os.cpu_count(),
+        "cores": processor.num_cores(),
         "devices": [device.name for device in tf.config.list_logical_devices()],
         "strategy": type(cluster.strategy).__name__,
         "workers": cluster.num_workers,

@@ -1,5 +1,6 @@
 """The processor that a measurement was made on."""
 
+import os
 import platform
 
 
@@ -26,3 +27,13 @@ def describe(cpuinfo: str = "/proc/cpuinfo") -> str:
     f"{facts['model name']}, family {facts.get('cpu family', '?')},"
     f" model {facts.get('model', '?')}"
   )
+
+
+def num_cores() -> int:
+  """Returns how many cores this process may run on.
+
+  All of them, where the system does not tell.
+  """
+  if hasattr(os, "sched_getaffinity"):
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1

@@ -1,5 +1,6 @@
 """What measurements say of the processor."""
 
+import os
 import platform
 
 from mslt_tf import processor
@@ -25,3 +26,14 @@ def test_without_a_name_python_tells_the_kind(tmp_path):
   expected = platform.processor() or platform.machine()
   assert expected
   assert processor.describe(str(tmp_path / "none")) == expected
+
+
+def test_cores_are_those_that_the_process_may_use(monkeypatch):
+  monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1, 3, 5})
+  assert processor.num_cores() == 3
+
+
+def test_all_cores_count_where_the_system_does_not_tell(monkeypatch):
+  monkeypatch.delattr(os, "sched_getaffinity")
+  monkeypatch.setattr(os, "cpu_count", lambda: 7)
+  assert processor.num_cores() == 7

@@ -8,7 +8,6 @@ rounds; loading, tracing and compiling come before.
 
 import dataclasses
 import functools
-import os
 import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -218,7 +217,7 @@ def _result(
     "precision": config.training.precision,
     "xla": config.training.xla,
     "processor": processor.describe(),
-    "cores": os.cpu_count(),
+    "cores": processor.num_cores(),
     "times": {
       f"{name}, {part}": dataclasses.asdict(each)
       for (name, part), each in times.items()

@@ -526,6 +526,7 @@ def _every_run(records: Records) -> tables.Table:
       written_numbers.duration(run.wall_seconds),
       written_numbers.duration(run.train_seconds),
       written_numbers.plain(run.machine.get("processor")),
+      written_numbers.plain(run.machine.get("cores")),
       f"bin/reproduce --only={name}",
     )
     for name, run in records.runs.items()
@@ -533,11 +534,20 @@ def _every_run(records: Records) -> tables.Table:
   ]
   return tables.Table(
     "Every run",
-    ("run", "held-out MLM loss", "wall time", "training", "machine", "command"),
+    (
+      "run",
+      "held-out MLM loss",
+      "wall time",
+      "training",
+      "machine",
+      "cores",
+      "command",
+    ),
     tuple(rows),
     (
       _unigram(records),
-      "Machine: of a run that was continued on another, the last one.",
+      "Machine, and how many of its cores the run was given: where it was"
+      " continued elsewhere, the last.",
     ),
   )
 

@@ -45,7 +45,7 @@ def make_run(name, loss, *, schedule=None, is_finished=True, step=STEPS):
     shape=SHAPE,
     schedule=schedule or schedules.baseline(4, STEPS),
     unigram_mlm_loss=6.5,
-    machine={"processor": "abacus"},
+    machine={"processor": "abacus", "cores": 3},
   )
 
 
@@ -361,6 +361,7 @@ def test_every_run_has_its_time_machine_and_command():
       "2:00",
       "1:30",
       "abacus",
+      "3",
       "bin/reproduce --only=mslt_1",
     ),
   )
