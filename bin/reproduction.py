@@ -18,6 +18,7 @@ import command_line
 from absl import flags
 
 from mslt_tf import errors
+from mslt_tf import processor
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -48,6 +49,13 @@ _LIST = flags.DEFINE_bool("list", False, "Print the commands; run none.")
 _CHECK = flags.DEFINE_bool(
   "check", False, "Repeat the beginnings of two runs and compare their losses."
 )
+_PARALLEL = flags.DEFINE_integer(
+  "parallel",
+  1,
+  "How many jobs run at once, each on its share of the cores: 2 on two cores"
+  " get more done than one after the other.",
+  lower_bound=1,
+)
 _MAX_HOURS = flags.DEFINE_float(
   "max_hours", None, "Stop after so long; run again, it goes on.", lower_bound=0
 )
@@ -58,6 +66,11 @@ def main():
     raise errors.InputError("--only= names no job.")
   if _MAX_HOURS.value is not None and math.isnan(_MAX_HOURS.value):
     raise errors.InputError("--max_hours=nan must be a number of hours.")
+  if _PARALLEL.value > processor.num_cores():
+    raise errors.InputError(
+      f"--parallel={_PARALLEL.value} must be at most {processor.num_cores()},"
+      " the number of cores."
+    )
   workdir = _in_project(_WORKDIR.value)
   if _CHECK.value:
     records = _RECORDS.value or os.path.join(_ROOT, "docs/results")
@@ -83,7 +96,13 @@ def main():
     if not is_repeated:
       sys.exit(1)
   else:
-    print(reproduction.run(page=page, max_hours=_MAX_HOURS.value))
+    print(
+      reproduction.run(
+        page=page,
+        max_hours=_MAX_HOURS.value,
+        num_parallel=_PARALLEL.value,
+      )
+    )
 
 
 def _in_project(path: str) -> str:

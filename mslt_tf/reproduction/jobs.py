@@ -55,6 +55,7 @@ class Job:
     result: The JSON file that it writes last.
     record: The file in the records that keeps it.
     needs: Names of the jobs whose files in the workdir it reads.
+    needs_all_cores: Whether it measures the machine, or uses all of it well.
     is_whole: Whether the result, or the record, is that of a finished job.
       Raises `InputError` if it is one of another job.
     to_keep: The part of the result that is recorded.
@@ -65,6 +66,7 @@ class Job:
   result: str
   record: str
   needs: tuple[str, ...] = ()
+  needs_all_cores: bool = False
   is_whole: Callable[[Any], bool] = lambda content: True
   to_keep: Callable[[Any], Any] = lambda content: content
 
@@ -192,6 +194,7 @@ def data_job(places: Places, inputs: Sequence[str]) -> Job:
     ),
     os.path.join(places.data, "manifest.json"),
     os.path.join(places.records, "data.json"),
+    needs_all_cores=True,
     to_keep=lambda manifest: {
       split: {name: facts[name] for name in DATA_FACTS}
       for split, facts in manifest["splits"].items()
@@ -213,8 +216,10 @@ def pretraining_job(places: Places, run: experiments.Run) -> Job:
     os.path.join(places.run(run), "summary.json"),
     os.path.join(places.recorded_run(run), "summary.json"),
     ("data",),
-    functools.partial(_is_finished_run, config=config_lib.to_dict(config)),
-    _without_path,
+    is_whole=functools.partial(
+      _is_finished_run, config=config_lib.to_dict(config)
+    ),
+    to_keep=_without_path,
   )
 
 
@@ -243,7 +248,9 @@ def _fine_tuning_job(
     os.path.join(path, "results.json"),
     os.path.join(places.records, "fine_tuning", f"{checkpoint}.json"),
     (run.name,),
-    functools.partial(_has_results, tasks=tasks, runs=_fine_tuning_runs()),
+    is_whole=functools.partial(
+      _has_results, tasks=tasks, runs=_fine_tuning_runs()
+    ),
   )
 
 
@@ -262,6 +269,7 @@ def _benchmark_job(places: Places, experiment: experiments.Experiment) -> Job:
     ),
     path,
     os.path.join(places.records, "benchmark", f"{experiment.name}.json"),
+    needs_all_cores=True,
     is_whole=functools.partial(_is_benchmark, config=config),
   )
 

@@ -57,7 +57,9 @@ class Reproduction:
       for job in self._jobs
     )
 
-  def run(self, *, page: str, max_hours: float | None) -> str:
+  def run(
+    self, *, page: str, max_hours: float | None, num_parallel: int = 1
+  ) -> str:
     """Runs what is not finished, and returns the tables as text.
 
     After each job its small files are in the records and the page is anew.
@@ -65,6 +67,7 @@ class Reproduction:
     Args:
       page: A Markdown file whose tables are replaced; "" for none.
       max_hours: After which it stops; run again, it goes on.
+      num_parallel: How many jobs run at once, each on its share of the cores.
 
     Raises:
       errors.InputError: A job fails; the others are done.
@@ -79,6 +82,7 @@ class Reproduction:
         lock=lock,
         max_hours=max_hours,
         after_each=lambda: self._keep(page),
+        num_parallel=num_parallel,
       )
       text = tables.as_text(list(self._keep(page).values()))
     if not is_finished:

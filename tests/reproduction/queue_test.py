@@ -34,9 +34,9 @@ def in_project(tmp_path, monkeypatch):
   )
 
 
-def make_job(name, *, seconds=0.0, status=0, needs=()):
+def make_job(name, *, seconds=0.0, status=0, **options):
   command = ("write.py", f"{name}.json", str(seconds), str(status))
-  return jobs.Job(name, command, f"{name}.json", f"kept/{name}.json", needs)
+  return jobs.Job(name, command, f"{name}.json", f"kept/{name}.json", **options)
 
 
 def record(name):
@@ -44,7 +44,7 @@ def record(name):
   pathlib.Path(f"kept/{name}.json").write_text("{}")
 
 
-def run(*queued, max_hours=None):
+def run(*queued, max_hours=None, num_parallel=1):
   kept = []
   with queue.alone("work") as lock:
     is_finished = queue.run(
@@ -53,6 +53,7 @@ def run(*queued, max_hours=None):
       lock=lock,
       max_hours=max_hours,
       after_each=lambda: kept.append(sorted(pathlib.Path().glob("*.json"))),
+      num_parallel=num_parallel,
     )
   return is_finished, [[path.name for path in each] for each in kept]
 
@@ -125,6 +126,94 @@ def test_the_time_limit_asks_a_job_to_save():
   assert run(make_job("slow", seconds=60), max_hours=2 / 3600) == (False, [])
   assert time.monotonic() - start < 30
   assert os.path.exists("slow.json.saved")
+
+
+def write_meeting():
+  """A binary that ends well once the others of its kind are at work, too."""
+  pathlib.Path("bin/meet.py").write_text(
+    "import os, sys, time\n"
+    "name, *others = sys.argv[1:]\n"
+    "with open(name, 'w') as file:\n"
+    "  print(*sorted(os.sched_getaffinity(0)), file=file)\n"
+    "end = time.time() + 60\n"
+    "while not all(map(os.path.exists, others)):\n"
+    "  if time.time() > end: sys.exit(1)\n"
+    "  time.sleep(0.01)\n"
+    "open(name + '.json', 'w').write('{}')\n"
+  )
+
+
+def test_jobs_at_work_at_once_have_different_cores():
+  write_meeting()
+  cores = os.sched_getaffinity(0)
+  is_finished, _ = run(
+    jobs.Job("a", ("meet.py", "a", "b"), "a.json", "kept/a.json"),
+    jobs.Job("b", ("meet.py", "b", "a"), "b.json", "kept/b.json"),
+    num_parallel=2,
+  )
+  assert is_finished
+  a, b = (set(pathlib.Path(name).read_text().split()) for name in "ab")
+  assert len(a) == len(b) == len(cores) // 2
+  assert not a & b
+  assert os.sched_getaffinity(0) == cores
+
+
+def write_times():
+  """A binary that leaves when it began and ended, and its cores."""
+  pathlib.Path("bin/times.py").write_text(
+    "import json, os, sys, time\n"
+    "start = time.time()\n"
+    "time.sleep(0.5)\n"
+    "cores = len(os.sched_getaffinity(0))\n"
+    "with open(sys.argv[1], 'w') as file:\n"
+    "  json.dump([start, time.time(), cores], file)\n"
+  )
+
+
+def make_timed_job(name, **options):
+  path = f"{name}.json"
+  return jobs.Job(name, ("times.py", path), path, f"kept/{path}", **options)
+
+
+def times(name):
+  return json.loads(pathlib.Path(f"{name}.json").read_text())
+
+
+def test_a_job_that_needs_all_cores_is_at_work_alone_in_its_turn():
+  write_times()
+  run(
+    make_timed_job("a"),
+    make_timed_job("b", needs_all_cores=True),
+    make_timed_job("c"),
+    num_parallel=2,
+  )
+  a, b, c = map(times, "abc")
+  assert a[1] < b[0]
+  assert b[1] < c[0]
+  num_cores = len(os.sched_getaffinity(0))
+  assert [a[2], b[2], c[2]] == [num_cores // 2, num_cores, num_cores // 2]
+
+
+def test_a_job_waits_for_what_it_needs_while_others_overtake_it():
+  write_times()
+  run(
+    make_timed_job("a"),
+    make_timed_job("b", needs=("a",)),
+    make_timed_job("c"),
+    num_parallel=2,
+  )
+  a, b, c = map(times, "abc")
+  assert a[1] < b[0]
+  assert c[0] < b[0]
+
+
+def test_the_time_limit_asks_all_jobs_to_save():
+  queued = [make_job(name, seconds=60) for name in "abc"]
+  assert run(*queued, max_hours=3 / 3600, num_parallel=2) == (False, [])
+  assert sorted(pathlib.Path().glob("*.saved")) == [
+    pathlib.Path("a.json.saved"),
+    pathlib.Path("b.json.saved"),
+  ]
 
 
 def test_two_cannot_work_in_one_place():
