@@ -4,7 +4,6 @@ A cell over several seeds is their mean, with the lowest and the highest behind.
 """
 
 import dataclasses
-import itertools
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -185,13 +184,11 @@ def _main(records: Records, rows: Sequence[_Row], title: str) -> tables.Table:
       (
         row.title,
         written_numbers.count(row.step),
+        spread(_values(runs, "mlm_loss", row.step), written_numbers.loss),
+        "" if row is rows[0] else _paired_differences(records, row, rows[0]),
         *(
-          spread(_values(runs, key, row.step), format_one)
-          for key, format_one in (
-            ("mlm_loss", written_numbers.loss),
-            ("mlm_accuracy", written_numbers.percent),
-            ("nsp_accuracy", written_numbers.percent),
-          )
+          spread(_values(runs, key, row.step), written_numbers.percent)
+          for key in ("mlm_accuracy", "nsp_accuracy")
         ),
         # Seeds may have run on machines of different speed.
         written_numbers.duration(
@@ -216,6 +213,7 @@ def _main(records: Records, rows: Sequence[_Row], title: str) -> tables.Table:
       "",
       "steps",
       "held-out MLM loss",
+      f"by seed, against {rows[0].title}",
       "MLM accuracy",
       "NSP accuracy",
       "training time",
@@ -225,6 +223,8 @@ def _main(records: Records, rows: Sequence[_Row], title: str) -> tables.Table:
     tuple(cells),
     (
       _unigram(records),
+      "By seed: differences in this loss between runs of the same seed, which"
+      " see the same data in the same order.",
       "Speedup: of a training step against the baseline's, the mean over the"
       " run, by bin/benchmark.py, which times them in turns; in brackets by"
       " FLOPs. Training time: of the first seed, without tracing, evaluation"
@@ -232,6 +232,17 @@ def _main(records: Records, rows: Sequence[_Row], title: str) -> tables.Table:
       " from run to run; speedups are to be compared, not these times.",
       *_fine_tuning_notes(records),
     ),
+  )
+
+
+def _paired_differences(records: Records, row: _Row, other: _Row) -> str:
+  """Returns by how much losses differ between runs of the same seed."""
+  losses, others = (
+    _losses(records, each.experiment, each.step) for each in (row, other)
+  )
+  return spread(
+    [losses[seed] - others[seed] for seed in losses if seed in others],
+    lambda difference: written_numbers.difference(difference, 0.0),
   )
 
 
@@ -259,34 +270,34 @@ def _equal_time_note(records: Records) -> str:
 def _equal_loss_note(records: Records) -> str:
   """Tells what of the baseline's time MSLT saves at its own loss."""
   speedup = records.benchmark.get("mslt", {}).get("schedule_speedup")
-  short = _losses(
-    records, experiments.SHORT_BASELINE, experiments.EQUAL_TIME_STEPS
-  )
-  long = _losses(records, experiments.BASELINE, experiments.NUM_STEPS)
-  mslt = _losses(records, experiments.MSLT, experiments.NUM_STEPS)
-  if speedup is None or not (short and long and mslt):
-    return ""
-  steps = equal_loss_steps(
-    *(statistics.fmean(each.values()) for each in (mslt, short, long))
-  )
-  of_seeds = [
-    equal_loss_steps(*losses)
-    for losses in itertools.product(
-      mslt.values(), short.values(), long.values()
+  of_each = [
+    _losses(records, experiment, steps)
+    for experiment, steps in (
+      (experiments.MSLT, experiments.NUM_STEPS),
+      (experiments.SHORT_BASELINE, experiments.EQUAL_TIME_STEPS),
+      (experiments.BASELINE, experiments.NUM_STEPS),
     )
   ]
-  known = [each for each in of_seeds if each is not None]
-  if steps is None or len(known) < len(of_seeds):
+  # Runs of one seed see the same data in the same order.
+  of_seeds = [
+    [losses[seed] for losses in of_each]
+    for seed in set.intersection(*map(set, of_each))
+  ]
+  if speedup is None or not of_seeds:
+    return ""
+  mean = equal_loss_steps(*map(statistics.fmean, zip(*of_seeds, strict=True)))
+  by_seed = [equal_loss_steps(*losses) for losses in of_seeds]
+  known = [each for each in by_seed if each is not None]
+  if mean is None or len(known) < len(by_seed):
     return ""
   saved = [saved_share(each, speedup=speedup) for each in known]
   return (
     "Equal loss: a baseline whose rate decays over its own run comes to MSLT's"
-    f" loss in {steps:,.0f} steps, by a straight line over the logarithm of the"
+    f" loss in {mean:,.0f} steps, by a straight line over the logarithm of the"
     " steps, through the baseline's losses in"
     f" {experiments.EQUAL_TIME_STEPS:,} and {experiments.NUM_STEPS:,}. Of the"
-    f" time of so many, MSLT saves {saved_share(steps, speedup=speedup):.0%};"
-    " with one seed of each, whichever,"
-    f" {min(saved):.0%} to {max(saved):.0%}."
+    f" time of so many, MSLT saves {saved_share(mean, speedup=speedup):.0%};"
+    f" seed by seed, {min(saved):.0%} to {max(saved):.0%}."
   )
 
 

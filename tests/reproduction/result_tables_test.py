@@ -96,13 +96,17 @@ def test_equal_steps_are_means_over_the_seeds_that_are_finished():
     "baseline",
     "3,000",
     "5.250 (5.000 to 5.500)",
+    "",
     "25.0% (25.0% to 25.0%)",
     "75.0% (75.0% to 75.0%)",
     "1:30",
     "1.00",
   )
-  assert table.rows[1][2] == "-"  # No run of stacking.
+  assert table.rows[1][2:4] == ("-", "-")  # No run of stacking.
   assert table.rows[2][2] == "5.750 (one seed)"
+  # To the baseline's seed 0, and not to its mean.
+  assert table.header[3] == "by seed, against baseline"
+  assert table.rows[2][3] == "+0.750 (one seed)"
   assert table.rows[2][-1] == "1.90 (1.00)"
   assert "loss of 6.500" in table.notes[0]
 
@@ -165,19 +169,33 @@ def test_a_line_that_does_not_fall_or_goes_too_far_tells_nothing(
   assert shown["ablations"].rows[0][6] == "-"
 
 
+def test_differences_are_between_runs_of_the_same_seed():
+  records = make_records(
+    baseline_0=5.0, baseline_1=6.0, mslt_0=5.25, mslt_1=6.5, mslt_2=9.0
+  )
+  row = result_tables.all_tables(records)["equal_steps"].rows[2]
+  assert row[3] == "+0.375 (+0.250 to +0.500)"
+
+
 def test_equal_loss_tells_what_mslt_saves_of_the_baselines_time():
-  records = make_records(baseline_0=5.0, mslt_0=6.0, mslt_1=5.0)
-  short = make_run("baseline_short_1", 6.0, step=experiments.EQUAL_TIME_STEPS)
+  records = make_records(
+    baseline_0=5.0, baseline_1=6.0, mslt_0=6.0, mslt_1=6.0, mslt_2=9.0
+  )
+  short = {
+    name: make_run(name, loss, step=experiments.EQUAL_TIME_STEPS)
+    for name, loss in (("baseline_short_0", 6.0), ("baseline_short_1", 7.0))
+  }
   records = dataclasses.replace(
     records,
-    runs={**records.runs, "baseline_short_1": short},
+    runs={**records.runs, **short},
     benchmark={"mslt": {"schedule_speedup": 2.0}},
   )
   shown = result_tables.all_tables(records)
   # 3,000 steps at twice the speed take the time of 1,500.
   note = shown["equal_time"].notes[-1]
   assert "to MSLT's loss in 2,191 steps" in note
-  assert "MSLT saves 32%; with one seed of each, whichever, 6% to 50%" in note
+  # By seed 1,600 and 3,000; together half of the way down the line.
+  assert "MSLT saves 32%; seed by seed, 6% to 50%" in note
 
 
 def test_ablations_tell_what_they_save_at_equal_loss():
@@ -254,7 +272,7 @@ def test_equal_time_tells_the_steps_that_the_measured_speedups_give():
     "By these speedups the time of MSLT's 3,000 steps is that of 2,000 of the"
     " baseline's and 2,400 of stacking's; the runs were given 1,600 and 1,900."
   )
-  assert [row[6] for row in table.rows] == ["1.50 (1.00)", "-", "-", "1.20 (-)"]
+  assert [row[7] for row in table.rows] == ["1.50 (1.00)", "-", "-", "1.20 (-)"]
 
 
 def test_ablations_are_judged_by_the_spread_of_mslts_seeds():
