@@ -169,6 +169,39 @@ def test_a_line_that_does_not_fall_or_goes_too_far_tells_nothing(
   assert shown["ablations"].rows[0][6] == "-"
 
 
+def test_the_headline_weighs_loss_against_time():
+  short = make_run("baseline_short_0", 5.5, step=experiments.EQUAL_TIME_STEPS)
+  records = make_records(baseline_0=5.0, mslt_0=5.25)
+  records = dataclasses.replace(
+    records,
+    runs={**records.runs, "baseline_short_0": short},
+    benchmark={
+      "mslt": {"schedule_speedup": 2.0},
+      "stacking": {"schedule_speedup": 1.25},
+    },
+  )
+  assert result_tables.all_tables(records)["headline"].rows == (
+    ("baseline", "3,000", "1.00", "5.000 (one seed)", ""),
+    ("progressive stacking", "3,000", "0.80", "-", "-"),
+    ("MSLT, k = 4", "3,000", "0.50", "5.250 (one seed)", "+0.250 (one seed)"),
+    (
+      "baseline, rate decayed over MSLT's time",
+      "1,600",
+      "0.53",
+      "5.500 (one seed)",
+      "+0.500 (one seed)",
+    ),
+    # 1,900 of 3,000 steps, a step 1.25 times as fast.
+    (
+      "progressive stacking, rate decayed over MSLT's time",
+      "1,900",
+      "0.51",
+      "-",
+      "-",
+    ),
+  )
+
+
 def test_differences_are_between_runs_of_the_same_seed():
   records = make_records(
     baseline_0=5.0, baseline_1=6.0, mslt_0=5.25, mslt_1=6.5, mslt_2=9.0

@@ -1,4 +1,4 @@
-"""docs/results.md shows what docs/results has of this version's runs."""
+"""docs/results.md and README.md show what docs/results has of the runs."""
 
 import pathlib
 
@@ -16,6 +16,9 @@ def test_the_page_shows_the_records():
   shown = result_tables.all_tables(records.read(RECORDS))
   assert all(f"<!-- begin {name} -->" in text for name in shown)
   assert page.fill(text, shown, source=PAGE) == text
+  readme = pathlib.Path("README.md").read_text(encoding="utf-8")
+  assert "<!-- begin headline -->" in readme
+  assert page.fill(readme, shown, source="README.md") == readme
 
 
 def test_recorded_runs_are_whole():
