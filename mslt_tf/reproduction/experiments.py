@@ -98,6 +98,7 @@ ABLATIONS = (
       "model.num_layers=3",
       f"schedule={{method: baseline, num_steps: {NUM_STEPS}}}",
     ),
+    MAIN_SEEDS,
     question="layers",
   ),
   Experiment(

@@ -20,8 +20,6 @@ from mslt_tf.reproduction import jobs
 SPREAD = "the range of the seeds, widened by its width on both sides"
 
 _NO_EFFECT = "no effect"
-# How far the line through two losses is drawn on, in their distance.
-_FARTHEST = 10
 # Stands among the ablations beside the one of few layers.
 _ALL_LAYERS = dataclasses.replace(
   experiments.BASELINE,
@@ -144,12 +142,19 @@ def seeds_spread(values: Sequence[float]) -> tuple[float, float]:
   return low - (high - low), high + (high - low)
 
 
-def judge(loss: float, seeds: Sequence[float]) -> str:
-  """Tells what a change did to a loss whose seeds had these."""
-  low, high = seeds_spread(seeds)
-  if low <= loss <= high:
+def judge(difference: float, seeds: Sequence[float]) -> str:
+  """Tells what a change did to a loss.
+
+  Twice the range of three values of a normal distribution is less than what two
+  of its values differ by 9 times in 100.
+
+  Args:
+    difference: Between runs of the same seed.
+    seeds: Losses of what was changed, by seed.
+  """
+  if abs(difference) <= 2 * (max(seeds) - min(seeds)):
     return _NO_EFFECT
-  return "worse" if loss > high else "better"
+  return "worse" if difference > 0 else "better"
 
 
 def _data(records: Records) -> tables.Table:
@@ -177,7 +182,9 @@ def _headline(records: Records, rows: Sequence[_Row]) -> tables.Table:
           speedup and row.step / experiments.NUM_STEPS / speedup
         ),
         spread(list(losses.values()), written_numbers.loss),
-        "" if row is rows[0] else _paired_differences(records, row, rows[0]),
+        ""
+        if row is rows[0]
+        else _spread_of_differences(_differences(records, row, rows[0])),
       )
     )
   return tables.Table(
@@ -192,9 +199,10 @@ def _headline(records: Records, rows: Sequence[_Row]) -> tables.Table:
     tuple(cells),
     (
       _unigram(records),
-      "Time: in the baseline's, by what a step takes on the mean. By seed:"
-      " differences in this loss between runs of the same seed, which see the"
-      " same data in the same order.",
+      "Cells: the mean over the seeds, with the lowest and the highest; loss in"
+      " nats, the lower the better. Time: in the baseline's, by what a step"
+      " takes on the mean. By seed: differences in this loss between runs of the"
+      " same seed, which see the same data in the same order.",
     ),
   )
 
@@ -215,7 +223,9 @@ def _main(records: Records, rows: Sequence[_Row], title: str) -> tables.Table:
         row.title,
         written_numbers.count(row.step),
         spread(_values(runs, "mlm_loss", row.step), written_numbers.loss),
-        "" if row is rows[0] else _paired_differences(records, row, rows[0]),
+        ""
+        if row is rows[0]
+        else _spread_of_differences(_differences(records, row, rows[0])),
         *(
           spread(_values(runs, key, row.step), written_numbers.percent)
           for key in ("mlm_accuracy", "nsp_accuracy")
@@ -265,15 +275,16 @@ def _main(records: Records, rows: Sequence[_Row], title: str) -> tables.Table:
   )
 
 
-def _paired_differences(records: Records, row: _Row, other: _Row) -> str:
+def _differences(records: Records, row: _Row, other: _Row) -> list[float]:
   """Returns by how much losses differ between runs of the same seed."""
   losses, others = (
     _losses(records, each.experiment, each.step) for each in (row, other)
   )
-  return spread(
-    [losses[seed] - others[seed] for seed in losses if seed in others],
-    lambda difference: written_numbers.difference(difference, 0.0),
-  )
+  return [losses[seed] - others[seed] for seed in losses if seed in others]
+
+
+def _spread_of_differences(values: Sequence[float]) -> str:
+  return spread(values, lambda value: written_numbers.difference(value, 0.0))
 
 
 def _with_notes(table: tables.Table, *notes: str) -> tables.Table:
@@ -342,10 +353,9 @@ def equal_loss_steps(loss: float, short: float, long: float) -> float | None:
     long: The baseline's in `NUM_STEPS`.
 
   Returns:
-    The steps; `None` where the line does not fall, or the loss is farther off
-    than `_FARTHEST`.
+    The steps; `None` where the loss is not between these two.
   """
-  if short <= long or abs(short - loss) > _FARTHEST * (short - long):
+  if not long <= loss <= short or long == short:
     return None
   ratio = experiments.NUM_STEPS / experiments.EQUAL_TIME_STEPS
   exponent = (short - loss) / (short - long)
@@ -427,8 +437,7 @@ def _measured_speedup(records: Records, row: _Row) -> float | None:
 
 def _ablations(records: Records) -> tables.Table:
   steps = experiments.NUM_STEPS
-  by_seed = _losses(records, experiments.MSLT, steps)
-  mslt = list(by_seed.values())
+  mslt = list(_losses(records, experiments.MSLT, steps).values())
   rows = []
   question = ""
   for each in (_ALL_LAYERS, *experiments.ABLATIONS):
@@ -446,18 +455,23 @@ def _ablations(records: Records) -> tables.Table:
           "",
         )
       )
-    losses = _losses(records, each, steps)
-    if not losses or not mslt:
+    differences = _differences(
+      records, _row(each, steps), _row(experiments.MSLT, steps)
+    )
+    if not differences:
       continue
-    loss = next(iter(losses.values()))
     rows.append(
       (
         "",
         each.title,
-        spread(list(losses.values()), written_numbers.loss),
-        written_numbers.difference(loss, by_seed.get(0)),
-        # What `SPREAD` means depends on how many seeds it is of.
-        judge(loss, mslt) if len(mslt) == len(experiments.MSLT.seeds) else "",
+        spread(
+          list(_losses(records, each, steps).values()), written_numbers.loss
+        ),
+        _spread_of_differences(differences),
+        # The range of fewer seeds is narrower.
+        judge(statistics.fmean(differences), mslt)
+        if len(mslt) == len(experiments.MSLT.seeds)
+        else "",
         *_costs_and_saving(records, each),
         f"bin/reproduce --only={each.name}_{each.seeds[0]}",
       )
@@ -468,21 +482,24 @@ def _ablations(records: Records) -> tables.Table:
       "question",
       "answer",
       "held-out MLM loss",
-      "against MSLT's seed 0",
-      "",
+      "by seed, against MSLT",
+      "verdict",
       "speedup by FLOPs",
-      "time saved at equal loss",
+      "FLOPs saved at equal loss",
       "command",
     ),
     tuple(rows),
     (
       _unigram(records),
-      f"{_NO_EFFECT}: inside {SPREAD}. One in eight of the changes that have"
-      " none falls outside, so one or two of these rows do. The first seed is"
-      " judged; the difference is to MSLT with that seed, and so the same data"
-      " in the same order.",
-      "Time saved at equal loss: as above, of the baseline's, but by FLOPs and"
-      " with the first seed of all. It weighs loss against speed.",
+      f"{_NO_EFFECT}: the difference is at most twice the range of MSLT's"
+      " seeds. A smaller one cannot be seen here; of changes without"
+      " any, up to one in eleven is called one. All rows lean on the same runs"
+      " of MSLT.",
+      "FLOPs saved at equal loss: as the time above, with the first seed of"
+      " all. It weighs loss against speed. Over, under: the loss is lower than"
+      f" the baseline's in {experiments.NUM_STEPS:,} steps, or higher than in"
+      f" {experiments.EQUAL_TIME_STEPS:,}; how many steps it is worth is not"
+      " known.",
     ),
   )
 
@@ -490,7 +507,7 @@ def _ablations(records: Records) -> tables.Table:
 def _costs_and_saving(
   records: Records, experiment: experiments.Experiment
 ) -> tuple[str, str]:
-  """Returns the speedup by FLOPs and the time saved at equal loss, seed 0."""
+  """Returns the speedup by FLOPs and what it saves at equal loss, seed 0."""
   speedup = _predicted(records, experiment)
   steps = experiments.NUM_STEPS
   losses = [
@@ -504,10 +521,22 @@ def _costs_and_saving(
   known = [loss for loss in losses if loss is not None]
   saved = "-"
   if speedup is not None and len(known) == len(losses):
-    steps_of_baseline = equal_loss_steps(*known)
-    if steps_of_baseline is not None:
-      saved = f"{saved_share(steps_of_baseline, speedup=speedup):.0%}"
+    saved = _saved(*known, speedup=speedup)
   return written_numbers.ratio(speedup), saved
+
+
+def _saved(loss: float, short: float, long: float, *, speedup: float) -> str:
+  """Tells the saved share; as a bound where no line tells the steps."""
+  if short <= long:
+    return "-"
+  steps = equal_loss_steps(loss, short, long)
+  if steps is not None:
+    return f"{saved_share(steps, speedup=speedup):.0%}"
+  if loss < long:
+    return f"over {saved_share(experiments.NUM_STEPS, speedup=speedup):.0%}"
+  return (
+    f"under {saved_share(experiments.EQUAL_TIME_STEPS, speedup=speedup):.0%}"
+  )
 
 
 def _predicted(

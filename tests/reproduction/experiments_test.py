@@ -59,7 +59,7 @@ def test_all_runs_but_the_short_ones_have_as_many_steps_and_layers():
     short = {"baseline_short": 1600, "stacking_short": 1900}
     expected = short.get(run.experiment.name, 3000)
     assert config.schedule.num_steps == expected, run.name
-    layers = 3 if run.name == "three_layers_0" else 12
+    layers = 3 if run.experiment.name == "three_layers" else 12
     assert config.schedule.stages[-1].num_layers == layers, run.name
     assert config.training.seed == run.seed
 

@@ -67,18 +67,20 @@ def test_a_cell_is_a_mean_with_its_range(values, expected):
 
 
 @pytest.mark.parametrize(
-  ("loss", "expected"),
+  ("difference", "expected"),
   [
-    (4.7, "better"),
-    (4.9, "no effect"),
-    (5.1, "no effect"),
-    (5.3, "no effect"),
-    (5.5, "worse"),
+    (-0.625, "better"),
+    (-0.5, "no effect"),
+    (0.0, "no effect"),
+    (0.5, "no effect"),
+    (0.625, "worse"),
   ],
 )
-def test_inside_the_spread_of_the_seeds_is_no_effect(loss, expected):
-  # From 5.0 to 5.2, and as far again on both sides.
-  assert result_tables.judge(loss, [5.2, 5.0, 5.1]) == expected
+def test_less_than_twice_the_range_of_the_seeds_is_no_effect(
+  difference, expected
+):
+  # The range is 0.25.
+  assert result_tables.judge(difference, [5.25, 5.0, 5.125]) == expected
 
 
 def test_equal_steps_are_means_over_the_seeds_that_are_finished():
@@ -138,10 +140,8 @@ def test_equal_time_reads_the_cut_baseline_off_the_long_curve():
   [
     (6.0, 1600),
     (5.0, 3000),
-    # Half of the way down is the geometric mean; further on the line goes on.
+    # Half of the way down is the geometric mean.
     (5.5, (1600 * 3000) ** 0.5),
-    (4.0, 3000 * 3000 / 1600),
-    (7.0, 1600 * 1600 / 3000),
   ],
 )
 def test_steps_to_a_loss_are_read_off_a_line_through_two_runs(loss, expected):
@@ -151,9 +151,9 @@ def test_steps_to_a_loss_are_read_off_a_line_through_two_runs(loss, expected):
 
 @pytest.mark.parametrize(
   ("loss", "short", "long"),
-  [(5.0, 6.0, 6.0), (5.0, 5.9, 6.0), (5.0, 6.0, 5.9999999), (9.0, 6.0, 5.9999)],
+  [(6.0, 6.0, 6.0), (5.95, 5.9, 6.0), (6.1, 6.0, 5.0), (4.9, 6.0, 5.0)],
 )
-def test_a_line_that_does_not_fall_or_goes_too_far_tells_nothing(
+def test_a_loss_that_is_not_between_the_two_runs_tells_no_steps(
   loss, short, long
 ):
   assert result_tables.equal_loss_steps(loss, short, long) is None
@@ -166,7 +166,6 @@ def test_a_line_that_does_not_fall_or_goes_too_far_tells_nothing(
   )
   shown = result_tables.all_tables(records)
   assert not any("Equal loss" in each for each in shown["equal_time"].notes)
-  assert shown["ablations"].rows[0][6] == "-"
 
 
 def test_the_headline_weighs_loss_against_time():
@@ -233,7 +232,9 @@ def test_equal_loss_tells_what_mslt_saves_of_the_baselines_time():
 
 def test_ablations_tell_what_they_save_at_equal_loss():
   short = make_run("baseline_short_0", 6.0, step=experiments.EQUAL_TIME_STEPS)
-  records = make_records(baseline_0=5.0, mslt_0=5.5, six_stages_0=6.5)
+  records = make_records(
+    baseline_0=5.0, mslt_0=5.5, six_stages_0=6.5, two_stages_0=4.5
+  )
   records = dataclasses.replace(
     records, runs={**records.runs, "baseline_short_0": short}
   )
@@ -243,11 +244,22 @@ def test_ablations_tell_what_they_save_at_equal_loss():
   }
   # All are runs of the baseline's schedule, and as fast; 1 - 3000 / 2191.
   assert rows["growing stages", "k = 4 (default)"] == ("1.00", "-37%")
-  assert rows["", "k = 6"] == ("1.00", "-157%")  # 3000 / 1168.5
+  # Worth fewer steps than 1,600, and more than 3,000.
+  assert rows["", "k = 6"] == ("1.00", "under -88%")
+  assert rows["", "k = 2"] == ("1.00", "over 0%")
   assert rows["", "12 from the first step to the last, all trained"] == (
     "1.00",
     "0%",
   )
+
+
+def test_two_baselines_that_are_as_good_tell_no_saving():
+  short = make_run("baseline_short_0", 5.0, step=experiments.EQUAL_TIME_STEPS)
+  records = make_records(baseline_0=5.0, mslt_0=5.0)
+  records = dataclasses.replace(
+    records, runs={**records.runs, "baseline_short_0": short}
+  )
+  assert result_tables.all_tables(records)["ablations"].rows[0][6] == "-"
 
 
 def test_fine_tuning_stands_in_the_row_of_what_was_fine_tuned():
@@ -310,7 +322,13 @@ def test_equal_time_tells_the_steps_that_the_measured_speedups_give():
 
 def test_ablations_are_judged_by_the_spread_of_mslts_seeds():
   records = make_records(
-    mslt_0=5.0, mslt_1=5.25, mslt_2=5.5, six_stages_0=6.25, no_retraining_0=5.5
+    mslt_0=5.0,
+    mslt_1=5.25,
+    mslt_2=5.5,
+    six_stages_0=6.25,
+    no_retraining_0=5.5,
+    three_layers_0=3.0,
+    three_layers_1=4.25,
   )
   rows = {
     (row[0], row[1]): row[2:5]
@@ -321,9 +339,23 @@ def test_ablations_are_judged_by_the_spread_of_mslts_seeds():
     "",
     "",
   )
-  # Against seed 0; the spread is 4.5 to 6.
-  assert rows["", "0 %"] == ("5.500 (one seed)", "+0.500", "no effect")
-  assert rows["", "k = 6"] == ("6.250 (one seed)", "+1.250", "worse")
+  # Against seed 0; the seeds' range is 0.5.
+  assert rows["", "0 %"] == (
+    "5.500 (one seed)",
+    "+0.500 (one seed)",
+    "no effect",
+  )
+  assert rows["", "k = 6"] == (
+    "6.250 (one seed)",
+    "+1.250 (one seed)",
+    "worse",
+  )
+  # Two seeds, and the mean of their differences.
+  assert rows["", "3 from the first step to the last, all trained"] == (
+    "3.625 (3.000 to 4.250)",
+    "-1.500 (-2.000 to -1.000)",
+    "better",
+  )
   assert ("", "k = 2") not in rows  # Not run yet.
 
 
@@ -356,7 +388,7 @@ def test_beside_fewer_than_all_seeds_there_is_no_judgement(other_seeds):
   records = make_records(mslt_0=5.0, six_stages_0=5.01, **other_seeds)
   rows = result_tables.all_tables(records)["ablations"].rows
   (row,) = (row for row in rows if row[1] == "k = 6")
-  assert row[2:5] == ("5.010 (one seed)", "+0.010", "")
+  assert row[2:5] == ("5.010 (one seed)", "+0.010 (one seed)", "")
 
 
 def test_attention_shows_means_over_heads_by_layer():
