@@ -117,6 +117,7 @@ ABLATIONS = (
     "retraining_40",
     "40 %",
     ("schedule.retraining_share=0.4",),
+    MAIN_SEEDS,
     question="share of retraining",
   ),
   Experiment(

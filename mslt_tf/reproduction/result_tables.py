@@ -20,6 +20,10 @@ from mslt_tf.reproduction import jobs
 SPREAD = "the range of the seeds, widened by its width on both sides"
 
 _NO_EFFECT = "no effect"
+_BY_SEED = (
+  "By seed: differences in this loss between runs of the same seed, which see"
+  " the same data in the same order."
+)
 # Stands among the ablations beside the one of few layers.
 _ALL_LAYERS = dataclasses.replace(
   experiments.BASELINE,
@@ -201,8 +205,7 @@ def _headline(records: Records, rows: Sequence[_Row]) -> tables.Table:
       _unigram(records),
       "Cells: the mean over the seeds, with the lowest and the highest; loss in"
       " nats, the lower the better. Time: in the baseline's, by what a step"
-      " takes on the mean. By seed: differences in this loss between runs of the"
-      " same seed, which see the same data in the same order.",
+      f" takes on the mean. {_BY_SEED}",
     ),
   )
 
@@ -263,8 +266,7 @@ def _main(records: Records, rows: Sequence[_Row], title: str) -> tables.Table:
     tuple(cells),
     (
       _unigram(records),
-      "By seed: differences in this loss between runs of the same seed, which"
-      " see the same data in the same order.",
+      _BY_SEED,
       "Speedup: of a training step against the baseline's, the mean over the"
       " run, by bin/benchmark.py, which times them in turns; in brackets by"
       " FLOPs. Training time: of the first seed, without tracing, evaluation"
