@@ -6,6 +6,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -257,6 +258,22 @@ def test_sigterm_ends_the_job_too():
       time.sleep(0.05)
     os.kill(os.getpid(), signal.SIGTERM)
   assert os.path.exists("slow.json.saved")
+
+
+def test_sigterm_asks_all_jobs_at_work_to_save():
+  logs = [pathlib.Path(f"logs/{name}.log") for name in "ab"]
+
+  def kill_once_both_are_at_work():
+    while not all(log.exists() and log.stat().st_size for log in logs):
+      time.sleep(0.05)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+  killer = threading.Thread(target=kill_once_both_are_at_work, daemon=True)
+  killer.start()
+  with pytest.raises(errors.TerminatedError, match="run again to continue"):
+    run(make_job("a", seconds=60), make_job("b", seconds=60), num_parallel=2)
+  assert os.path.exists("a.json.saved")
+  assert os.path.exists("b.json.saved")
 
 
 def test_a_workdir_that_is_a_file_is_named():
