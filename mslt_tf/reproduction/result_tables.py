@@ -204,8 +204,8 @@ def _headline(records: Records, rows: Sequence[_Row]) -> tables.Table:
     (
       _unigram(records),
       "Cells: the mean over the seeds, with the lowest and the highest; loss in"
-      " nats, the lower the better. Time: in the baseline's, by what a step"
-      f" takes on the mean. {_BY_SEED}",
+      " nats, the lower the better. Time: relative to the baseline's, by the"
+      f" mean time of a step. {_BY_SEED}",
     ),
   )
 
@@ -493,10 +493,11 @@ def _ablations(records: Records) -> tables.Table:
     tuple(rows),
     (
       _unigram(records),
-      f"{_NO_EFFECT}: the difference is at most twice the range of MSLT's"
-      " seeds. A smaller one cannot be seen here; of changes without"
-      " any, up to one in eleven is called one. All rows lean on the same runs"
-      " of MSLT.",
+      "Differences are between runs of the same seed, so not between the"
+      f" losses on the left. {_NO_EFFECT}: at most twice the range of MSLT's"
+      " seeds; a smaller one cannot be seen here. Of changes that do nothing,"
+      " up to one in eleven would still be called better or worse. All rows"
+      " lean on the same runs of MSLT.",
       "FLOPs saved at equal loss: as the time above, with the first seed of"
       " all. It weighs loss against speed. Over, under: the loss is lower than"
       f" the baseline's in {experiments.NUM_STEPS:,} steps, or higher than in"
