@@ -284,9 +284,10 @@ def _describe_start(
   num_micro_batches = config.training.num_micro_batches
   num_parts = cluster.num_replicas * num_micro_batches
   logging.info(
-    "%d worker(s), %d device(s), batch of %d as %d x %d x %d examples, %s",
+    "%d worker(s), %d device(s) (%s), batch of %d as %d x %d x %d examples, %s",
     cluster.num_workers,
     cluster.num_replicas,
+    cluster.device_type,
     config.data.batch_size,
     cluster.num_replicas,
     num_micro_batches,

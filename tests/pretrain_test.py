@@ -674,7 +674,7 @@ def test_the_start_tells_what_the_run_uses(make_config, tmp_path, caplog):
   config = make_config("schedule={method: baseline, num_steps: 2}")
   with caplog.at_level("INFO", logger="absl"):
     pretrain.run(config, str(tmp_path / "run"))
-  assert "1 device(s), batch of 4 as 1 x 1 x 4 examples" in caplog.text
+  assert "1 device(s) (CPU), batch of 4 as 1 x 1 x 4 examples" in caplog.text
   assert "GB are free" in caplog.text
 
 

@@ -69,6 +69,12 @@ class Cluster:
     """On all workers."""
     return self.strategy.num_replicas_in_sync
 
+  @property
+  def device_type(self) -> str:
+    """`CPU`, `GPU` or `TPU`."""
+    device = self.strategy.extended.worker_devices[0]
+    return tf.DeviceSpec.from_string(device).device_type
+
   def broadcast(self, value: int) -> int:
     """Returns the chief's value on every worker, once all have asked."""
     return self._sum(value if self.is_chief else 0)
