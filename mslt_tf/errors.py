@@ -41,3 +41,12 @@ class TerminatedError(RuntimeError):
   """SIGTERM came and everything is saved; starting again continues."""
 
   exit_status = 143  # What a shell reports for a process that SIGTERM ended.
+
+
+def first_line(error: BaseException) -> str:
+  """Returns what an error says, without what TensorFlow adds below it.
+
+  Its type's name, where it says nothing.
+  """
+  lines = str(error).splitlines()
+  return lines[0] if lines else type(error).__name__

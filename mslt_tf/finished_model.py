@@ -206,7 +206,7 @@ def _read_config(
     with tf.io.gfile.GFile(path) as file:
       text = file.read()
   except (tf.errors.OpError, UnicodeDecodeError) as error:
-    reason = str(error).splitlines()[0]
+    reason = errors.first_line(error)
     raise errors.InputError(f"{path} cannot be read: {reason}") from error
   model = config_lib.load_model(text, source=path)
   if set(strict_yaml.load(text)) == {"model"}:

@@ -149,11 +149,10 @@ def _compute(
       data, batch_size=batch_size, num_parts=context.num_replicas_in_sync
     )
 
-  on_replica = tf.function(
-    functools.partial(model.frozen_states),
-    jit_compile=use_xla or None,
-    autograph=False,
-  )
+  on_replica: Callable = functools.partial(model.frozen_states)
+  if use_xla:
+    # A strategy of CPUs would keep it for ever, and the model with it.
+    on_replica = tf.function(on_replica, jit_compile=True, autograph=False)
   compute = tf.function(
     lambda *args: strategy.run(on_replica, args=args), autograph=False
   )

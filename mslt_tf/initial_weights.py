@@ -7,7 +7,6 @@ run then needs their source no more.
 
 import dataclasses
 
-import numpy as np
 import tensorflow as tf
 
 from mslt_tf import config as config_lib
@@ -18,6 +17,7 @@ from mslt_tf.models import pretrained
 from mslt_tf.training import run_directory
 
 STAGE = 0
+_SOURCE_STAGE = "source_stage"
 # What must be the same in both; shapes do not show the number of heads.
 _SAME = (
   "vocab_size",
@@ -32,10 +32,14 @@ _SAME = (
 
 @dataclasses.dataclass(frozen=True)
 class InitialWeights:
-  """Weights with their sha256; no weights where the workdir has them."""
+  """Where the weights are, and their sha256.
+
+  Attributes:
+    source: Its stage; `None` where it is gone and the workdir has the weights.
+  """
 
   sha256: str
-  weights: dict[str, np.ndarray] | None
+  source: finished_model.FinishedStage | None
 
 
 def read(
@@ -45,7 +49,8 @@ def read(
 ) -> InitialWeights | None:
   """Returns what `model.initial_checkpoint` names; `None` if it names nothing.
 
-  A source that is gone is not missed where the workdir has its weights.
+  A source that is gone is not missed where the workdir has its weights, nor
+  does it matter what stages it has finished since.
 
   Raises:
     InputError: It cannot be read, or does not fit the run.
@@ -58,10 +63,12 @@ def read(
     return InitialWeights(directory.read_results(STAGE)["sha256"], None)
   if not tf.io.gfile.exists(source):
     raise errors.InputError(f"model.initial_checkpoint={source} is missing.")
-  stage = finished_model.find(source, stage=config.model.initial_stage)
+  number = config.model.initial_stage
+  if number is None and directory.is_finished(STAGE):
+    number = directory.read_results(STAGE).get(_SOURCE_STAGE)
+  stage = finished_model.find(source, stage=number)
   _check(config, stage, data)
-  weights = stage.read_weights()
-  return InitialWeights(pretrained.fingerprint(weights), weights)
+  return InitialWeights(pretrained.fingerprint(stage.read_weights()), stage)
 
 
 def keep(
@@ -70,17 +77,19 @@ def keep(
   """Writes the weights into the workdir, unless they are there."""
   if initial is None or directory.is_finished(STAGE):
     return
-  if initial.weights is None:
+  if initial.source is None:
     raise ValueError("The weights are neither given nor in the workdir.")
   directory.finish_stage(
     STAGE,
-    arrays=initial.weights,
+    # Read once more, rather than held as long as the run takes.
+    arrays=initial.source.read_weights(),
     results={
       "step": 0,
       "batch_index": 0,
       "wall_seconds": 0.0,
       "train_seconds": 0.0,
       "sha256": initial.sha256,
+      _SOURCE_STAGE: initial.source.number,
     },
   )
 

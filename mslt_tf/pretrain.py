@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import gc
 import hashlib
 import json
 import math
@@ -155,6 +156,8 @@ def _run_stages(
       ).run()
     if not is_finished:
       break
+    # It refers to itself, and the next stage needs its memory.
+    gc.collect()
     if cluster.is_chief:
       attention_images.write(
         directory, stage.number, config.training.attention_sentence

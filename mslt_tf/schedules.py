@@ -314,3 +314,13 @@ def _check_stage(stage: Stage, number: int, num_layers_before: int | None):
       f"{where}num_frozen_layers={stage.num_frozen_layers} must be between 0"
       f" and num_layers={stage.num_layers}."
     )
+  if None in stage.source_layers[: stage.num_frozen_layers]:
+    raise errors.InputError(
+      f"{where}num_frozen_layers={stage.num_frozen_layers} freezes layer"
+      f" {stage.source_layers.index(None)}, whose weights are random."
+    )
+  if num_layers_before is None and stage.freeze_embeddings:
+    raise errors.InputError(
+      f"{where}freeze_embeddings=true freezes embeddings whose weights are"
+      " random."
+    )

@@ -181,14 +181,25 @@ class StageTraining:
         f"{damaged or self._data.source}: a record is damaged or cut off."
       ) from error
     except input_pipeline.MALFORMED as error:
+      # The whole message: where it is none of the data's, that takes long.
       logging.info(
-        "an example may be malformed; looking for it in all of the data (%s)",
-        str(error).splitlines()[0],
+        "an example may be malformed; looking for it in all of the data: %s",
+        error,
       )
       malformed = input_pipeline.find_malformed(self._data)
       if malformed is None:
         raise
       raise errors.InputError(malformed) from error
+    except tf.errors.ResourceExhaustedError as error:
+      training = self._config.training
+      raise errors.InputError(
+        f"stage {self._stage.number}: memory is too small for"
+        f" data.batch_size={self._config.data.batch_size} in"
+        f" training.num_micro_batches={training.num_micro_batches} parts on"
+        f" {self._cluster.num_replicas} device(s); more parts may help, and"
+        " the run goes on with them from the last checkpoint."
+        f" ({errors.first_line(error)})"
+      ) from error
 
   def _store_frozen_states(
     self, is_asked_to_stop: tf.Variable

@@ -121,6 +121,23 @@ def test_a_run_goes_on_when_its_source_is_gone(
     np.testing.assert_array_equal(stage_arrays(workdir, 2)[name], array)
 
 
+def test_a_run_goes_on_when_its_source_has_finished_another_stage(
+  make_config, grown, tmp_path
+):
+  source, workdir = tmp_path / "source", str(tmp_path / "run")
+  ignored = shutil.ignore_patterns("stage_2")
+  shutil.copytree(grown, source, ignore=ignored)
+  config = make_config(
+    "schedule={method: baseline, num_steps: 2, initial_layers: 4}",
+    source=str(source),
+  )
+  assert not pretrain.run(config, workdir, max_seconds=0)
+  shutil.copytree(pathlib.Path(grown, "stage_2"), source / "stage_2")
+  assert pretrain.run(config, workdir)
+  for name, array in stage_arrays(grown, 1).items():
+    np.testing.assert_array_equal(stage_arrays(workdir, 0)[name], array)
+
+
 def test_a_source_that_was_never_there_is_told(make_config, tmp_path):
   config = make_config(source=f"{tmp_path}/none")
   with pytest.raises(errors.InputError, match=r"checkpoint=.*/none is missing"):

@@ -5,6 +5,7 @@ import math
 import os
 import shutil
 import signal
+import weakref
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from mslt_tf import errors
 from mslt_tf import frozen_states
 from mslt_tf import pretrain
 from mslt_tf import stage_training
+from mslt_tf.training import loop
 from mslt_tf.training import metrics
 from mslt_tf.training import run_directory
 
@@ -656,6 +658,45 @@ def test_a_batch_that_cannot_be_split_is_refused(
   with pytest.raises(errors.InputError, match=message):
     pretrain.run(make_config(*overrides), str(tmp_path / "run"))
   assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("strategy", ["one_device", "mirrored"])
+def test_a_stage_that_is_over_holds_no_memory(
+  make_config, tmp_path, monkeypatch, strategy
+):
+  stages = []
+  num_alive = []
+  run_stage = stage_training.StageTraining.run
+
+  def run(self):
+    num_alive.append(sum(stage() is not None for stage in stages))
+    stages.append(weakref.ref(self))
+    return run_stage(self)
+
+  monkeypatch.setattr(stage_training.StageTraining, "run", run)
+  config = make_config(
+    "schedule={method: baseline, num_steps: 1, extra_steps: 1}",
+    f"training.strategy={strategy}", "training.eval_batch_size=8",
+  )  # fmt: skip
+  assert pretrain.run(config, str(tmp_path / "run"))
+  assert num_alive == [0, 0]
+
+
+def test_a_device_without_memory_for_its_share_is_told_what_to_set(
+  make_config, tmp_path, monkeypatch
+):
+  def run_out(self, iterator, num_steps):
+    raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating\nx")
+
+  monkeypatch.setattr(loop.TrainingSteps, "__call__", run_out)
+  with pytest.raises(errors.InputError) as caught:
+    pretrain.run(make_config(), str(tmp_path / "run"))
+  assert str(caught.value) == (
+    "stage 1: memory is too small for data.batch_size=4 in"
+    " training.num_micro_batches=1 parts on 1 device(s); more parts may help,"
+    " and the run goes on with them from the last checkpoint. (OOM when"
+    " allocating)"
+  )
 
 
 def test_float16_runs_and_logs_its_loss_scale(make_config, tmp_path):

@@ -362,6 +362,15 @@ def test_a_method_names_the_argument_that_does_not_fit(build, message):
       [Stage(2, 5, (None, None), -1, True)],
       "stage 1: num_frozen_layers=-1 must be between 0 and num_layers=2.",
     ),
+    (
+      [Stage(1, 5, (None,)), Stage(3, 5, (0, None, None), 2, True)],
+      "stage 2: num_frozen_layers=2 freezes layer 1, whose weights are random.",
+    ),
+    (
+      [Stage(2, 5, (None, None), 0, True)],
+      "stage 1: freeze_embeddings=true freezes embeddings whose weights are"
+      " random.",
+    ),
   ],
 )
 def test_a_schedule_names_the_stage_and_field_that_do_not_fit(stages, message):

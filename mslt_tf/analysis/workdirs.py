@@ -88,7 +88,7 @@ def _read_metrics(workdir: str, problems: list[str]) -> dict[int, list[Any]]:
     try:
       found[number] = metrics.read(directory.metrics(number))
     except (errors.InputError, tf.errors.OpError, UnicodeDecodeError) as error:
-      reason = str(error).splitlines()[0]
+      reason = errors.first_line(error)
       problems.append(f"stage {number} cannot be read: {reason}")
   return found
 
@@ -101,5 +101,5 @@ def _read_config(workdir: str, problems: list[str]) -> str:
     with tf.io.gfile.GFile(path) as file:
       return file.read()
   except (tf.errors.OpError, UnicodeDecodeError) as error:
-    problems.append(f"{path} cannot be read: {str(error).splitlines()[0]}")
+    problems.append(f"{path} cannot be read: {errors.first_line(error)}")
     return ""

@@ -177,5 +177,5 @@ def _check_size(num_values: int, prefix: str) -> None:
 
 
 def _unreadable(prefix: str, error: Exception) -> errors.InputError:
-  reason = str(error).splitlines()[0]
+  reason = errors.first_line(error)
   return errors.InputError(f"{prefix}.index cannot be read: {reason}")

@@ -84,7 +84,7 @@ class Checkpoints:
       status = self._checkpoint.read(prefix)
       status.assert_existing_objects_matched()
     except (tf.errors.OpError, AssertionError, ValueError) as error:
-      reason = str(error).splitlines()[0]
+      reason = errors.first_line(error)
       raise errors.InputError(
         f"{prefix}: the checkpoint cannot be restored: {reason}"
       ) from error
@@ -136,12 +136,12 @@ class Checkpoints:
       for name in reader.get_variable_to_shape_map():
         reader.get_tensor(name)
     except _OUT_OF_REACH as error:
-      reason = str(error).splitlines()[0]
+      reason = errors.first_line(error)
       raise errors.InputError(
         f"{self._prefix(number)} cannot be read now: {reason}"
       ) from error
     except (tf.errors.OpError, IndexError, ValueError, RuntimeError) as error:
-      return str(error).splitlines()[0]
+      return errors.first_line(error)
     return None
 
   def _numbers(self) -> list[int]:

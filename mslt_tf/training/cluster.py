@@ -363,7 +363,7 @@ def _connect_tpu(tpu: str, timeout: float) -> tf.distribute.Strategy:
         "tpu", tpu_address=tpu or "local"
       )
   except (ValueError, RuntimeError, OSError, tf.errors.OpError) as error:
-    reason = str(error).splitlines()[0] if str(error) else "no reason given"
+    reason = errors.first_line(error)
     raise errors.InputError(
       f"training.tpu={tpu!r} cannot be used: {reason}"
     ) from error

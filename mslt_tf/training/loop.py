@@ -150,9 +150,13 @@ class TrainingSteps(tf.Module):
     self._unscale = tf.function(
       _unscale, jit_compile=update_too or None, autograph=False
     )
-    self._update = tf.function(
-      self._update_python, jit_compile=update_too or None, autograph=False
-    )
+    self._update: Callable = self._update_python
+    # A strategy of several replicas keeps what it runs for ever where that is a
+    # tf.function, and with this one every stage's model.
+    if strategy.num_replicas_in_sync == 1:
+      self._update = tf.function(
+        self._update_python, jit_compile=update_too or None, autograph=False
+      )
     self._run = _traced_by_every_stage(self._run_python)
 
   def __call__(self, iterator, num_steps: int) -> Stretch:
@@ -267,7 +271,7 @@ class TrainingSteps(tf.Module):
       _SUM, tf.stack([*counts.values(), tf.cast(is_asked, tf.float32)])
     )
     *divisors, num_asked = tf.unstack(totals)
-    scale = tf.ones([])
+    scale = None
     if self._loss_scale is not None:
       scale = self._loss_scale.scale.read_value()
     gradients, sums = self._accumulate(
@@ -324,12 +328,14 @@ class TrainingSteps(tf.Module):
       sums = self._compute_sums(
         features, Place(batch_index, replica, micro_batch), *shared
       )
-      loss = scale * tf.add_n(
+      loss = tf.add_n(
         [
           tf.math.divide_no_nan(sums[name][0], divisor)
           for name, divisor in divisors.items()
         ]
       )
+      if scale is not None:
+        loss *= scale
     gradients = tape.gradient(loss, self._variables)
     # The tables' gradients come as rows with their indices; LAMB's norms and
     # clipping want the whole.
@@ -413,7 +419,8 @@ def _traced_by_every_stage(function: Callable) -> Callable:
 
 def _unscale(gradients, scale):
   """Returns the gradients without the loss scale, and their global norm."""
-  gradients = [each / scale for each in gradients]
+  if scale is not None:
+    gradients = [each / scale for each in gradients]
   return gradients, tf.linalg.global_norm(gradients)
 
 

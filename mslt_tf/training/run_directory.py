@@ -51,7 +51,7 @@ def writing(path: str) -> Iterator[None]:
   try:
     yield
   except (tf.errors.OpError, OSError) as error:
-    reason = _NODE.sub("", str(error).splitlines()[0])
+    reason = _NODE.sub("", errors.first_line(error))
     raise errors.InputError(f"{path} cannot be written: {reason}") from error
 
 
@@ -172,7 +172,7 @@ class RunDirectory:
       with tf.io.gfile.GFile(path) as file:
         return json.load(file)
     except (ValueError, tf.errors.OpError) as error:
-      reason = str(error).splitlines()[0]
+      reason = errors.first_line(error)
       raise errors.InputError(f"{path} cannot be read: {reason}") from error
 
   def write_json(self, name: str, content: Any) -> None:
@@ -232,7 +232,7 @@ def read_arrays(prefix: str) -> dict[str, np.ndarray]:
     names = reader.get_variable_to_shape_map()
     return {name: reader.get_tensor(name) for name in names}
   except (tf.errors.OpError, IndexError, ValueError, RuntimeError) as error:
-    reason = str(error).splitlines()[0]
+    reason = errors.first_line(error)
     raise errors.InputError(
       f"{prefix}.index cannot be read: {reason}"
     ) from error

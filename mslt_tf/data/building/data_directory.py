@@ -63,6 +63,21 @@ def _is_complete(output_directory: str) -> bool:
   )
 
 
+def check_arguments(output_directory: str, arguments: dict) -> None:
+  """Checks that no other data set is there, whole or begun; when `locked`.
+
+  Args:
+    arguments: some of those of the build, all that is known yet.
+
+  Raises:
+    errors.InputError: it is of other arguments.
+  """
+  if existing_manifest(output_directory, arguments) is None:
+    _check_unfinished(
+      os.path.join(output_directory, _SCRATCH_DIRECTORY), arguments
+    )
+
+
 def existing_manifest(output_directory: str, arguments: dict) -> dict | None:
   """Returns the manifest of the data set that is there, or None; when `locked`.
 
@@ -75,7 +90,7 @@ def existing_manifest(output_directory: str, arguments: dict) -> dict | None:
   description = manifest.load(output_directory)
   existing = description.get("arguments")
   existing = existing if isinstance(existing, dict) else {}
-  _check_arguments(
+  _check_same(
     existing,
     arguments,
     f"{output_directory!r} already holds data built with",
@@ -89,7 +104,26 @@ def existing_manifest(output_directory: str, arguments: dict) -> dict | None:
   return description
 
 
-def _check_arguments(
+def _check_unfinished(scratch: str, arguments: dict) -> bool:
+  """Returns whether a build was begun there.
+
+  Raises:
+    errors.InputError: it is of other arguments.
+  """
+  path = os.path.join(scratch, _ARGUMENTS_FILE)
+  if not tf.io.gfile.exists(path):
+    return False
+  with tf.io.gfile.GFile(path) as file:
+    _check_same(
+      json.load(file),
+      arguments,
+      f"{scratch!r} holds a build that was not finished, with",
+      f"finish that with the same command, or remove {scratch!r}.",
+    )
+  return True
+
+
+def _check_same(
   existing: dict, arguments: dict, what: str, advice: str
 ) -> None:
   for name, value in arguments.items():
@@ -111,17 +145,8 @@ def scratch_directory(output_directory: str, arguments: dict) -> Iterator[str]:
       something that no build has left.
   """
   scratch = os.path.join(output_directory, _SCRATCH_DIRECTORY)
-  path = os.path.join(scratch, _ARGUMENTS_FILE)
   with _reported(output_directory):
-    if tf.io.gfile.exists(path):
-      with tf.io.gfile.GFile(path) as file:
-        _check_arguments(
-          json.load(file),
-          arguments,
-          f"{scratch!r} holds a build that was not finished, with",
-          f"finish that with the same command, or remove {scratch!r}.",
-        )
-    else:
+    if not _check_unfinished(scratch, arguments):
       # Something that was removed in part, unless it is not of a build.
       if foreign := _foreign_files(scratch):
         raise errors.InputError(
@@ -130,7 +155,7 @@ def scratch_directory(output_directory: str, arguments: dict) -> Iterator[str]:
         )
       _remove(scratch)
       tf.io.gfile.makedirs(scratch)
-      write_json(arguments, path)
+      write_json(arguments, os.path.join(scratch, _ARGUMENTS_FILE))
   try:
     with _reported(output_directory):
       whole_files.remove_pieces(scratch)
@@ -196,7 +221,7 @@ def _reported(output_directory: str) -> Iterator[None]:
   try:
     yield
   except (tf.errors.OpError, OSError) as error:
-    reason = str(getattr(error, "message", error)).splitlines()[0]
+    reason = errors.first_line(error)
     # It may be of the input, or of temporary files.
     if output_directory in reason:
       reason = f"output_dir={output_directory!r} cannot be written: {reason}"

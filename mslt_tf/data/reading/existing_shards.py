@@ -189,7 +189,7 @@ def _fingerprint(train: Sequence[_Opened], heldout: Sequence[_Opened]) -> str:
 
 
 def _first_line(error: tf.errors.OpError) -> str:
-  return f"{error.message.splitlines()[0].rstrip('.')}."
+  return f"{errors.first_line(error).rstrip('.')}."
 
 
 def _sha256(content: bytes) -> str:

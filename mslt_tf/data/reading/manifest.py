@@ -110,8 +110,7 @@ def reported(directory: str) -> Iterator[None]:
     yield
   except tf.errors.OpError as error:
     raise errors.UnavailableError(
-      f"data directory {directory!r} cannot be read:"
-      f" {error.message.splitlines()[0]}"
+      f"data directory {directory!r} cannot be read: {errors.first_line(error)}"
     ) from error
 
 

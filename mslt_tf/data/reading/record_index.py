@@ -99,7 +99,7 @@ def of_shard(shard_path: str, *, records_per_block: int) -> RecordIndex:
       "%s cannot be written, so %s will be indexed again the next time: %s",
       path_of(shard_path),
       shard_path,
-      error.message.splitlines()[0],
+      errors.first_line(error),
     )
   return index
 

@@ -142,7 +142,7 @@ def _naming(directory: str) -> Iterator[None]:
   try:
     yield
   except (tf.errors.OpError, OSError) as error:
-    reason = str(error).splitlines()[0]
+    reason = errors.first_line(error)
     raise errors.InputError(
       f"{directory} cannot be written: {reason}"
     ) from error

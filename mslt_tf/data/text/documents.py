@@ -20,6 +20,7 @@ counted. A source can also be a TensorFlow dataset.
 """
 
 import collections
+import contextlib
 import dataclasses
 import hashlib
 import html
@@ -164,6 +165,39 @@ def sorted_by_contents(
   )
 
 
+def check_beginnings(
+  sources: Sequence[Source],
+  *,
+  input_format: str = "auto",
+  text_field: str = "text",
+) -> None:
+  """Looks at the first lines of every source, as `chunks` and `parse` will.
+
+  One that is no text, or not of its format, is told before there is work that
+  it would cost.
+
+  Raises:
+    errors.InputError: the first one.
+  """
+  for source in sources:
+    if source.split is not None:
+      tfds_text.check_feature(source.split, text_field, source.name)
+      continue
+    path = source.name
+    with contextlib.closing(
+      compressed.blocks(path, _DETECTION_BYTES)
+    ) as blocks:
+      head = _take(blocks, _DETECTION_BYTES)
+    head_text = _head_text(head, path)
+    text_formats.check(head_text, input_format, path)
+    if input_format == "auto":
+      is_json = text_formats.marked_format(head_text) == "jsonl"
+    else:
+      is_json = input_format == "jsonl"
+    if is_json:
+      _check_first_object(head, text_field, source)
+
+
 def num_bytes(source: Source) -> int:
   """Returns how much text a source holds, roughly if it is compressed."""
   if source.split is not None:
@@ -203,7 +237,7 @@ def chunks(
     return
   path = source.name
   block_bytes = max(1, min(chunk_bytes // 4, _BLOCK_BYTES))
-  blocks = compressed.blocks(path, block_bytes)
+  blocks: Iterator[bytes] = compressed.blocks(path, block_bytes)
   head = _take(blocks, _DETECTION_BYTES)
   head_text = _head_text(head, path)
   if input_format == "auto":
@@ -315,6 +349,16 @@ def _take(blocks: Iterator[bytes], size: int) -> bytes:
     if num_taken >= size:
       break
   return b"".join(taken)
+
+
+def _check_first_object(head: bytes, text_field: str, source: Source) -> None:
+  """Raises `InputError` where the first JSON line is not what it should be."""
+  lines = head.removeprefix(_BYTE_ORDER_MARK).split(b"\n")
+  if len(head) >= _DETECTION_BYTES:
+    del lines[-1]  # It may go on.
+  content = b"\n".join(lines)
+  chunk = Chunk(source, "jsonl", text_field, content)
+  next(_parse_jsonl(chunk, collections.Counter()), None)
 
 
 def _head_text(head: bytes, path: str) -> str:

@@ -40,17 +40,13 @@ def detect(text: str) -> str:
        line is a paragraph.)
   Otherwise it is `prose`.
   """
-  if _MEDIAWIKI_ROOT.match(text):
-    return "mediawiki"
-  if _DOC_START.match(text):
-    return "wikiextractor"
+  if marked := marked_format(text):
+    return marked
   lines = [line.strip() for line in text.split("\n")]
   lines = lines[:_DETECTION_LINES]
   filled = [line for line in lines if line]
   if not filled:
     return "prose"
-  if _JSON_OBJECT.match(filled[0]):
-    return "jsonl"
   is_start = [
     bool(line) and not before
     for before, line in zip(["", *lines], lines, strict=False)
@@ -62,6 +58,16 @@ def detect(text: str) -> str:
     return "prose"
   num_several = sum(len(split_sentences(line)) > 1 for line in filled)
   return "prose" if 5 * num_several > len(filled) else "sentences"
+
+
+def marked_format(text: str) -> str | None:
+  """Returns the format that a file's first characters give away, if they do."""
+  if _MEDIAWIKI_ROOT.match(text):
+    return "mediawiki"
+  if _DOC_START.match(text):
+    return "wikiextractor"
+  first_line, _, _ = text.lstrip().partition("\n")
+  return "jsonl" if _JSON_OBJECT.match(first_line) else None
 
 
 def check(text: str, input_format: str, path: str) -> None:
