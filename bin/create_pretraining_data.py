@@ -146,9 +146,11 @@ def main() -> None:
     print(verify.verify(_OUTPUT_DIR.value))
     return
   if _RUNNER.value:
-    _refuse(_NUM_PROCESSES, "with --runner, whose options say it (--beam_args)")
+    command_line.refuse(
+      _NUM_PROCESSES, "with --runner, whose options say it (--beam_args)"
+    )
   else:
-    _refuse(_BEAM_ARGS, "without --runner")
+    command_line.refuse(_BEAM_ARGS, "without --runner")
   inputs = _INPUT.value or []
   num_processes = _NUM_PROCESSES.value
   if num_processes is None:
@@ -185,13 +187,6 @@ def main() -> None:
   if not result.is_new:
     print(f"{_OUTPUT_DIR.value} is complete already; nothing was done.")
   print(manifest.summary(result.manifest))
-
-
-def _refuse(flag: flags.FlagHolder, where: str) -> None:
-  if flag.present:
-    raise errors.InputError(
-      f"{flag.name}={flag.value} is of no effect {where}."
-    )
 
 
 def _build_with_beam(

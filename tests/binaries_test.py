@@ -154,7 +154,8 @@ def test_a_pre_trained_model_is_fine_tuned_and_answers(workspace):
   )
   assert tuned.returncode == 0, tuned.stderr
   assert tuned.stdout.splitlines()[2].split()[0] == "mslt"
-  (workspace / "texts.txt").write_text("w1 w2\nw9\n")
+  # A lone CR ends no line: there is an answer for each LF.
+  (workspace / "texts.txt").write_bytes(b"w1\rw2\r\nw9\n")
   answered = run(
     "predict.py",
     f"--checkpoint={workspace}/own",
@@ -246,6 +247,21 @@ def test_a_binary_explains_itself():
       "finetune.py",
       ["--task=colla", "--checkpoint=x", "--dry_run"],
       "task='colla' does not exist; the tasks are mnli, qqp",
+    ),
+    (
+      "finetune.py",
+      ["--task=mrpc", "--checkpoint=x", "--dry_run", "--metric=accuracy"],
+      "metric=accuracy is of no effect without --train",
+    ),
+    (
+      "benchmark_data.py",
+      ["--output={f}/benchmark.json", "--directory={f}/none"],
+      "none is no directory",
+    ),
+    (
+      "benchmark_data.py",
+      ["--output={f}/benchmark.json", "--vocab={f}/none"],
+      "none",
     ),
     (
       "finetune.py",

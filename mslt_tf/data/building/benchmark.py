@@ -23,6 +23,7 @@ from absl import logging
 
 from mslt_tf import errors
 from mslt_tf.data.building import build
+from mslt_tf.data.examples import vocabulary
 from mslt_tf.data.reading import manifest
 from mslt_tf.data.text import documents
 
@@ -76,6 +77,15 @@ def run(
   Returns:
     Medians, and all runs.
   """
+  build.check(
+    build.Settings(
+      vocab_path=vocab_path,
+      vocab_size=None if vocab_path else vocab_size,
+      dupe_factor=dupe_factor,
+    )
+  )
+  if vocab_path:
+    vocabulary.load(vocab_path)
   texts = list(_texts(input_patterns))
   text_path = os.path.join(directory, "text.txt")
   large_path = os.path.join(directory, "large.txt")

@@ -117,18 +117,24 @@ def build(
     tfds_data_dir=tfds_data_dir,
     output_directory=output_directory,
   )
-  logging.info("Inputs: %d; hashing them ...", len(sources))
-  # What is done is known by its number, when a killed build continues.
-  sources, input_sha256 = documents.sorted_by_contents(sources)
-  arguments = arguments_of(settings, given_vocabulary, input_sha256)
-  total = sum(map(documents.num_bytes, sources))
-  # It is read once, and made into examples so often.
-  total *= 1 + settings.dupe_factor
-  most_processes = max(1, total // _BYTES_PER_PROCESS)
+  documents.check_beginnings(
+    sources,
+    input_format=settings.input_format,
+    text_field=settings.text_field,
+  )
+  arguments = arguments_of(settings, given_vocabulary)
   with data_directory.locked(output_directory):
+    data_directory.check_arguments(output_directory, arguments)
+    logging.info("Inputs: %d; hashing them ...", len(sources))
+    # What is done is known by its number, when a killed build continues.
+    sources, arguments["input_sha256"] = documents.sorted_by_contents(sources)
     existing = data_directory.existing_manifest(output_directory, arguments)
     if existing is not None:
       return Result(existing, is_new=False)
+    total = sum(map(documents.num_bytes, sources))
+    # It is read once, and made into examples so often.
+    total *= 1 + settings.dupe_factor
+    most_processes = max(1, total // _BYTES_PER_PROCESS)
     with (
       data_directory.scratch_directory(output_directory, arguments) as scratch,
       processes_lib.start(min(num_processes, most_processes)) as processes,
@@ -143,16 +149,16 @@ def build(
 
 
 def arguments_of(
-  settings: Settings,
-  given_vocabulary: vocabulary.Vocabulary | None,
-  input_sha256: str,
+  settings: Settings, given_vocabulary: vocabulary.Vocabulary | None
 ) -> dict:
-  """Returns what a data set is a function of, as the manifest has it."""
+  """Returns what a data set is a function of, as the manifest has it.
+
+  But for `input_sha256`, which comes last and takes long.
+  """
   arguments = dataclasses.asdict(settings)
   # The contents of the files count, not their places.
   del arguments["vocab_path"]
   arguments["vocab_sha256"] = given_vocabulary and given_vocabulary.sha256
-  arguments["input_sha256"] = input_sha256
   return arguments
 
 

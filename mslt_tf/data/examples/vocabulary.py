@@ -269,7 +269,9 @@ def _merged(words: Sequence[tuple[str, int]], number: int) -> list[str]:
     return []
   num_characters = len({character for word, _ in words for character in word})
   model = io.BytesIO()
-  with tempfile.NamedTemporaryFile("w", suffix=".tsv") as file:
+  with tempfile.NamedTemporaryFile(
+    "w", suffix=".tsv", encoding="utf-8"
+  ) as file:
     # In one order, whatever the counts: ties are broken by it.
     file.writelines(f"{word}\t{count}\n" for word, count in sorted(words))
     file.flush()

@@ -9,7 +9,7 @@ import contextlib
 import functools
 import hashlib
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -31,7 +31,7 @@ _EXPANSION = 4
 _Decompressor = Any
 
 
-def blocks(path: str, block_bytes: int) -> Iterator[bytes]:
+def blocks(path: str, block_bytes: int) -> Generator[bytes, None, None]:
   """Yields the contents of a file in blocks of at most `block_bytes`.
 
   Raises:

@@ -1,6 +1,7 @@
 """A data set is complete, honest about itself and always the same."""
 
 import bz2
+import contextlib
 import decimal
 import errno
 import gzip
@@ -23,6 +24,7 @@ from mslt_tf.data.building import build
 from mslt_tf.data.building import processes
 from mslt_tf.data.examples import vocabulary
 from mslt_tf.data.reading import manifest
+from mslt_tf.data.text import documents
 
 ROOT = os.path.abspath(os.path.join(__file__, "../../../.."))
 WORDS = (
@@ -331,12 +333,21 @@ def test_other_arguments_or_input_for_existing_data_are_an_error(
   corpus, tmp_path
 ):
   _build(corpus, tmp_path / "data", vocab_size=80)
-  with pytest.raises(errors.InputError, match=r"seed=8, but .* seed=7"):
+  seed_differs = pytest.raises(errors.InputError, match=r"seed=8, but .*seed=7")
+  with _not_hashing(), seed_differs:
     _build(corpus, tmp_path / "data", vocab_size=80, seed=8)
   with open(corpus, "a") as file:
     file.write("one more .\n")
   with pytest.raises(errors.InputError, match=r"input_sha256"):
     _build(corpus, tmp_path / "data", vocab_size=80)
+
+
+@contextlib.contextmanager
+def _not_hashing():
+  """Fails where the inputs are hashed, which takes long for many."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(documents, "sorted_by_contents", None)
+    yield
 
 
 def test_an_unfinished_build_is_built_again(corpus, tmp_path):
@@ -748,6 +759,25 @@ def test_bad_input_is_one_line_that_leaves_nothing(
   assert str(path) in str(caught.value) or "different documents" in message
   assert "\n" not in str(caught.value)
   assert _left(tmp_path / "data") == []
+
+
+@pytest.mark.parametrize(
+  "content, arguments, message",
+  [
+    (b"\0", dict(), "is no text"),
+    (_GOOD, dict(input_format="mediawiki"), "is not a MediaWiki dump"),
+    (b"\n" + _json_lines(), dict(text_field="body"), "line 2: no field 'body'"),
+    (b"[]", dict(input_format="jsonl"), "line 1: this is a JSON list"),
+  ],
+)
+def test_a_file_that_cannot_be_of_use_is_told_before_any_work(
+  tmp_path, content, arguments, message
+):
+  path = tmp_path / "bad"
+  path.write_bytes(content)
+  with _not_hashing(), pytest.raises(errors.InputError, match=message):
+    _build(str(path), tmp_path / "data", vocab_size=80, **arguments)
+  assert not os.path.exists(tmp_path / "data")
 
 
 def test_a_vocabulary_without_a_special_token_is_an_error(corpus, tmp_path):
