@@ -86,6 +86,17 @@ _METRIC = flags.DEFINE_enum(
   "What its table shows; by default accuracy, or Spearman's correlation.",
 )
 
+_OF_OWN_TASK = (
+  _TEXT,
+  _SECOND_TEXT,
+  _LABEL,
+  _LABEL_TYPE,
+  _LABELS,
+  _FILE_FORMAT,
+  _HEADER,
+  _METRIC,
+)
+
 
 def main():
   if not _DRY_RUN.value and not _WORKDIR.value:
@@ -97,6 +108,9 @@ def main():
       f"--data_dir={_DATA_DIR.value} is where GLUE's tasks are; --train and"
       " --dev are whole paths."
     )
+  if not _TRAIN.value:
+    for flag in _OF_OWN_TASK:
+      command_line.refuse(flag, "without --train")
   text = "{}"
   if _CONFIG.value:
     text = command_line.read_text("--config", _CONFIG.value)
@@ -124,6 +138,8 @@ def main():
   if _DRY_RUN.value:
     print(finetuning.describe())
     return
+  if _SUBMISSION.value:
+    submitting.check(finetuning)
   print(finetuning.run(_WORKDIR.value))
   if _SUBMISSION.value:
     print(f"\n{submitting.write_all(finetuning, _WORKDIR.value)}")

@@ -1,37 +1,13 @@
-"""Results of fine-tuning as the comparison shows them. Pure.
-
-They are read from `results.json`, whose form is `glue.results.as_dict`.
-"""
+"""Results of fine-tuning as the comparison shows them. Pure."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from mslt_tf import errors
 from mslt_tf import written_numbers
 from mslt_tf.analysis import recorded_run
 from mslt_tf.glue import paper
 from mslt_tf.glue import results as results_lib
 from mslt_tf.glue import tables
-from mslt_tf.glue import tasks as tasks_lib
-
-
-def summaries(content: Any, source: str) -> list[results_lib.Summary]:
-  """Returns what a `results.json` holds.
-
-  Args:
-    content: Of the file.
-    source: What to call it in errors, such as its path.
-
-  Raises:
-    InputError: It has another form.
-  """
-  try:
-    return [_summary(each) for each in content]
-  except (KeyError, TypeError, ValueError, AttributeError) as error:
-    raise errors.InputError(
-      f"{source} is no results.json of this version: {error!r}."
-    ) from error
 
 
 def all_tables(
@@ -73,50 +49,3 @@ def _with_time(
     return checkpoint
   time = written_numbers.duration(run.wall_seconds)
   return f"{checkpoint}, {run.step:,} steps, {time}"
-
-
-def _summary(tree: Mapping[str, Any]) -> results_lib.Summary:
-  results = tuple(
-    results_lib.Result(
-      tree["task"],
-      tree["checkpoint"],
-      each["learning_rate"],
-      each["seed"],
-      each["metrics"],
-    )
-    for each in tree["results"]
-  )
-  scores: dict[float, dict[int, float]] = {}
-  for each in tree["results"]:
-    scores.setdefault(each["learning_rate"], {})[each["seed"]] = each["score"]
-  rates = {
-    rate: results_lib.RateSummary(rate, of_seeds)
-    for rate, of_seeds in scores.items()
-  }
-  return results_lib.Summary(
-    task=_task(tree),
-    checkpoint=tree["checkpoint"],
-    rates=tuple(rates.values()),
-    best=rates[tree["learning_rate"]],
-    metrics=tree["metrics"],
-    num_expected=tree["num_expected"],
-    constant_score=tree["constant_score"],
-    threshold=tree["threshold"],
-    results=results,
-  )
-
-
-def _task(tree: Mapping[str, Any]) -> tasks_lib.Task:
-  try:
-    return tasks_lib.get(tree["task"])
-  except errors.InputError:
-    # One's own: tables need no more of it than its name and metric.
-    return tasks_lib.Task(
-      name=tree["task"],
-      title=tree["task"],
-      labels=(),
-      metrics=(tree["metric"],),
-      train=None,
-      dev=(),
-      test=(),
-    )

@@ -161,7 +161,7 @@ def _read_fine_tuning(
       continue
     try:
       content = run_directory.RunDirectory(workdir).read_json("results.json")
-      found += fine_tuned.summaries(content, path)
+      found += results_lib.from_list(content, path)
     except errors.InputError as error:
       problems.append(str(error))
   return found, problems

@@ -1,11 +1,13 @@
 """Fine-tuning of checkpoints on tasks by a protocol, from data to tables."""
 
 import functools
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 from absl import logging
 
 from mslt_tf import errors
@@ -26,6 +28,8 @@ from mslt_tf.models import pretrained
 from mslt_tf.training import run_directory
 
 Splits = dict[str, examples_lib.Examples]
+
+_RESULTS = "results.json"
 
 
 class FineTuning:
@@ -91,9 +95,11 @@ class FineTuning:
   def run(self, workdir: str) -> str:
     """Makes the runs that are not finished, and returns all tables as text.
 
+    One that diverges does not keep the others from running.
+
     Raises:
       errors.BusyError: another process is at work there.
-      errors.InputError: the workdir holds other runs, or a run diverges.
+      errors.InputError: the workdir holds other runs, or a run diverged.
     """
     with run_directory.alone(workdir):
       return self._run(run_files.RunFiles(workdir))
@@ -111,11 +117,21 @@ class FineTuning:
         max_sequence_length=self.protocol.max_sequence_length,
       )
     text = ""
+    problems = []
     for task, _, runs in self._groups():
       for run in runs:
         if not files.is_finished(run):
-          self._make(files, task, run)
+          try:
+            self._make(files, task, run)
+          except trainer_lib.DivergedError as error:
+            logging.warning("%s", error)
+            problems.append(str(error))
       text = self._write_tables(files)
+    if problems:
+      raise errors.InputError(
+        f"{len(problems)} of {len(self.runs)} runs diverged; the others are in"
+        f" {files.path}/results.md. {problems[0]}"
+      )
     return text
 
   def predict(
@@ -232,6 +248,7 @@ class FineTuning:
     return labels
 
   def _write_tables(self, files: run_files.RunFiles) -> str:
+    """Writes and returns the tables of all that the workdir has results of."""
     summaries = results_lib.summarize(
       [files.read_result(run) for run in self.runs if files.is_finished(run)],
       tasks=self.tasks,
@@ -244,9 +261,24 @@ class FineTuning:
         for task in self.tasks
       },
     )
-    report = tables.report(summaries)
     directory = run_directory.RunDirectory(files.path)
-    directory.write_json("results.json", results_lib.as_dict(summaries))
+    others = []  # Of other tasks and checkpoints, by an earlier command.
+    path = os.path.join(files.path, _RESULTS)
+    if tf.io.gfile.exists(path):
+      content = directory.read_json(_RESULTS)
+      mine = {(run.checkpoint, run.task) for run in self.runs}
+      others = [
+        (tree, summary)
+        for tree, summary in zip(
+          content, results_lib.from_list(content, path), strict=True
+        )
+        if (summary.checkpoint, summary.task.name) not in mine
+      ]
+    report = tables.report([*(each for _, each in others), *summaries])
+    directory.write_json(
+      _RESULTS,
+      [*(tree for tree, _ in others), *results_lib.as_dict(summaries)],
+    )
     directory.write_text("results.md", tables.as_markdown(report))
     return tables.as_text(report)
 

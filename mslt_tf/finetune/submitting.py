@@ -5,7 +5,6 @@ import os
 import numpy as np
 from absl import logging
 
-from mslt_tf.data.text import tfds_text
 from mslt_tf.finetune import finetune
 from mslt_tf.finetune import run_files
 from mslt_tf.glue import examples as examples_lib
@@ -28,6 +27,17 @@ def write_all(finetuning: finetune.FineTuning, workdir: str) -> str:
   ]
   published = tables.as_text([tables.published(paper.TABLE_4)])
   return "\n".join([published, "", *lines])
+
+
+def check(finetuning: finetune.FineTuning) -> None:
+  """Reads the test sets that `write_all` will need.
+
+  Raises:
+    errors.InputError: a test file that is not what it should be.
+  """
+  for task, split in submission.test_sets().values():
+    if _answering(finetuning, task, split) is not None:
+      reading.read(task, split, finetuning.data_dir)
 
 
 def write(
@@ -80,9 +90,8 @@ def _answers(
   data_dir = finetuning.data_dir
   if task.name == "wnli":
     return _wnli(task, split, data_dir)
-  by_name = {each.name: each for each in finetuning.tasks}
-  answering = by_name.get(task.answered_by or task.name)
-  if answering is None or not _is_there(task, split, data_dir):
+  answering = _answering(finetuning, task, split)
+  if answering is None:
     return None
   examples = _read(task, split, data_dir)
   return finetuning.predict(
@@ -90,26 +99,31 @@ def _answers(
   )
 
 
+def _answering(
+  finetuning: finetune.FineTuning,
+  task: tasks_lib.Task,
+  split: tasks_lib.Split,
+) -> tasks_lib.Task | None:
+  """Returns the task whose model answers a test set, None if it cannot."""
+  by_name = {each.name: each for each in finetuning.tasks}
+  answering = by_name.get(task.answered_by or task.name)
+  if answering and reading.is_there(task, split, finetuning.data_dir):
+    return answering
+  return None
+
+
 def _wnli(
   task: tasks_lib.Task, split: tasks_lib.Split, data_dir: str
 ) -> np.ndarray | None:
   if task.train is None or not (
-    _is_there(task, task.train, data_dir) and _is_there(task, split, data_dir)
+    reading.is_there(task, task.train, data_dir)
+    and reading.is_there(task, split, data_dir)
   ):
     return None
   train = reading.read(task, task.train, data_dir)
   test = _read(task, split, data_dir)
   assert train.labels is not None  # Its file has a label column.
   return submission.majority(train.labels, len(test))
-
-
-def _is_there(
-  task: tasks_lib.Task, split: tasks_lib.Split, data_dir: str
-) -> bool:
-  # What TensorFlow Datasets lacks it says itself.
-  return data_dir.startswith(tfds_text.PREFIX) or reading.is_there(
-    task, split, data_dir
-  )
 
 
 def _read(

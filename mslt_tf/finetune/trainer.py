@@ -27,6 +27,10 @@ _STEPS_PER_LOOP = 50
 _BATCHES_AHEAD = 4
 
 
+class DivergedError(errors.InputError):
+  """A run whose rate is too high; another rate may do."""
+
+
 class Trainer:
   """A model that is filled, trained and asked, again and again."""
 
@@ -112,7 +116,7 @@ class Trainer:
       log: Told a step and what the metrics came to since the last time.
 
     Raises:
-      errors.InputError: the loss or the gradient is not finite.
+      DivergedError: the loss or the gradient is not finite.
     """
     self._start(run, pretrained, len(inputs))
     num_steps = run.num_steps(len(inputs))
@@ -122,7 +126,7 @@ class Trainer:
       stretch = self._steps(iterator, min(_STEPS_PER_LOOP, num_steps - step))
       step += stretch.num_steps
       if stretch.is_bad:
-        raise errors.InputError(
+        raise DivergedError(
           f"{run.name}, step {step}: loss {stretch.loss:g} or its gradient is"
           " not finite; a lower rate in learning_rates may help."
         )

@@ -1,6 +1,5 @@
 """Tasks of one's own, from TSV, CSV or JSON-lines files."""
 
-import dataclasses
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -36,7 +35,6 @@ def make(
   dev: str,
   *,
   name: str = "own",
-  test: str = "",
   text: str = "text",
   second_text: str = "",
   label: str = "label",
@@ -45,7 +43,6 @@ def make(
   file_format: FileFormat | None = None,
   has_header: bool = True,
   headline: tasks.Metric | None = None,
-  num_epochs: int = 3,
 ) -> tasks.Task:
   """Returns a task over files.
 
@@ -53,7 +50,6 @@ def make(
     train: The training file.
     dev: The file to evaluate on.
     name: The task's name, for tables and run directories; no known task's.
-    test: A file to predict, which needs no labels; or "".
     text: The column of the text, by its name in the header or in the JSON
       objects; in files without a header by its place, from 0.
     second_text: The column of the second text of pairs, or "".
@@ -65,7 +61,6 @@ def make(
     has_header: Whether TSV and CSV files name their columns in the first line.
     headline: The metric that tables show. By default accuracy, or Spearman's
       correlation.
-    num_epochs: How often the training file is gone through.
 
   Raises:
     errors.InputError: a value that cannot be, or a training file that does not
@@ -99,7 +94,6 @@ def make(
     )
 
   train_split = split("train", train)
-  tests = (_unlabelled(split("test", test)),) if test else ()
   return tasks.Task(
     name=name,
     title=name,
@@ -107,8 +101,7 @@ def make(
     metrics=(headline, *(each for each in metrics if each != headline)),
     train=train_split,
     dev=(split("dev", dev),),
-    test=tests,
-    num_epochs=num_epochs,
+    test=(),
   )
 
 
@@ -133,11 +126,6 @@ def _format(path: str) -> FileFormat:
       " tsv, csv or jsonl."
     )
   return _FORMATS[ending]
-
-
-def _unlabelled(split: tasks.Split) -> tasks.Split:
-  columns = dataclasses.replace(split.columns, label=None)
-  return dataclasses.replace(split, columns=columns)
 
 
 def _labels(

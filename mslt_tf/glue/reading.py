@@ -56,7 +56,10 @@ def read(
 
 
 def is_there(task: tasks.Task, split: tasks.Split, data_dir: str) -> bool:
-  """Whether a split's file lies in what GLUE's download unpacked."""
+  """Whether a split lies in `data_dir`, which is as in `read`."""
+  if split.tfds_name and data_dir.startswith(tfds_text.PREFIX):
+    directory = data_dir.removeprefix(tfds_text.PREFIX)
+    return tfds_examples.is_there(split, directory or None)
   return _find(split, data_dir) is not None or (
     task is tasks.GLUE["mrpc"]
     and tf.io.gfile.exists(os.path.join(data_dir, _original_mrpc(split)))

@@ -188,6 +188,69 @@ def as_dict(summaries: Sequence[Summary]) -> list[dict[str, Any]]:
   ]
 
 
+def from_list(content: Any, source: str) -> list[Summary]:
+  """Returns the summaries that `as_dict` has written.
+
+  Args:
+    content: Of the JSON file.
+    source: What to call it in errors, such as its path.
+
+  Raises:
+    errors.InputError: it has another form.
+  """
+  try:
+    return [_from_dict(each) for each in content]
+  except (KeyError, TypeError, ValueError, AttributeError) as error:
+    raise errors.InputError(
+      f"{source} is no results.json of this version: {error!r}."
+    ) from error
+
+
+def _from_dict(tree: Mapping[str, Any]) -> Summary:
+  results = tuple(
+    Result(
+      tree["task"],
+      tree["checkpoint"],
+      each["learning_rate"],
+      each["seed"],
+      each["metrics"],
+    )
+    for each in tree["results"]
+  )
+  scores: dict[float, dict[int, float]] = {}
+  for each in tree["results"]:
+    scores.setdefault(each["learning_rate"], {})[each["seed"]] = each["score"]
+  rates = {
+    rate: RateSummary(rate, of_seeds) for rate, of_seeds in scores.items()
+  }
+  return Summary(
+    task=_task(tree),
+    checkpoint=tree["checkpoint"],
+    rates=tuple(rates.values()),
+    best=rates[tree["learning_rate"]],
+    metrics=tree["metrics"],
+    num_expected=tree["num_expected"],
+    constant_score=tree["constant_score"],
+    threshold=tree["threshold"],
+    results=results,
+  )
+
+
+def _task(tree: Mapping[str, Any]) -> tasks_lib.Task:
+  if task := tasks_lib.find(tree["task"]):
+    return task
+  # One's own: tables need no more of it than its name and metric.
+  return tasks_lib.Task(
+    name=tree["task"],
+    title=tree["task"],
+    labels=(),
+    metrics=(tree["metric"],),
+    train=None,
+    dev=(),
+    test=(),
+  )
+
+
 def _summary(
   task: tasks_lib.Task,
   results: Sequence[Result],

@@ -52,6 +52,15 @@ def read(
   return examples_lib.Examples(first, second[0] if second else None, labels)
 
 
+def is_there(split: tasks.Split, data_directory: str | None) -> bool:
+  """Whether TensorFlow Datasets has prepared a split."""
+  try:
+    tfds_text.find(tfds_text.PREFIX + split.tfds_name, data_directory)
+  except errors.InputError:
+    return False
+  return True
+
+
 def _features(
   split: tasks.Split, names: tuple[str, ...], data_directory: str | None
 ) -> dict[str, np.ndarray]:

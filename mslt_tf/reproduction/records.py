@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from mslt_tf import errors
-from mslt_tf.analysis import fine_tuned
 from mslt_tf.analysis import workdirs
+from mslt_tf.glue import results as results_lib
 from mslt_tf.reproduction import experiments
 from mslt_tf.reproduction import jobs as jobs_lib
 from mslt_tf.reproduction import result_tables
@@ -64,7 +64,7 @@ def read(records: str) -> result_tables.Records:
     fine_tuning=[
       summary
       for path, content in _read_folder(records, "fine_tuning").items()
-      for summary in fine_tuned.summaries(content, path)
+      for summary in results_lib.from_list(content, path)
     ],
     attention=_by_name(_read_folder(records, "attention")),
     benchmark=_by_name(_read_folder(records, "benchmark")),

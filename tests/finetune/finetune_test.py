@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import pathlib
+import shutil
 import zipfile
 
 import numpy as np
@@ -332,6 +333,18 @@ def test_without_all_tasks_there_is_no_zip(make, glue, tmp_path):
   assert not (tmp_path / "base/submission.zip").exists()
 
 
+def test_a_test_set_that_cannot_be_read_is_told_before_training(
+  make, glue, tmp_path
+):
+  shutil.copytree(glue, tmp_path / "glue")
+  task = tasks_lib.get("rte")
+  (tmp_path / "glue" / task.test[0].paths[0]).write_text("index\n0\n")
+  finetuning = make(tasks=[task], glue=str(tmp_path / "glue"))
+  with pytest.raises(errors.InputError, match=task.test[0].paths[0]):
+    submitting.check(finetuning)
+  submitting.check(make(tasks=[task], glue=glue))
+
+
 def test_a_fine_tuned_model_is_exported_with_its_labels(finished, tmp_path):
   model = fine_tuned_model.load(str(finished))
   output_dir = str(tmp_path / "exported")
@@ -390,10 +403,39 @@ def test_a_workdir_belongs_to_a_protocol_and_to_weights(
     replaced.run(str(finished))
 
 
-def test_a_diverging_run_is_one_line(make, tmp_path):
-  wild = dataclasses.replace(PROTOCOL, learning_rates=(1e38,))
-  with pytest.raises(errors.InputError, match="rate_1e\\+38_seed_1, step"):
+def test_a_diverging_run_is_one_line_and_does_not_keep_others_from_running(
+  make, tmp_path
+):
+  wild = dataclasses.replace(
+    PROTOCOL, learning_rates=(1e38, 0.01), seeds=(1,), num_epochs=1
+  )
+  with pytest.raises(errors.InputError) as caught:
     make(protocol=wild).run(str(tmp_path))
+  message = str(caught.value)
+  assert message.startswith(
+    f"1 of 2 runs diverged; the others are in {tmp_path}/results.md. base/own/"
+    "rate_1e+38_seed_1, step"
+  )
+  assert "\n" not in message
+  (summary,) = json.loads((tmp_path / "results.json").read_text())
+  assert [each["learning_rate"] for each in summary["results"]] == [0.01]
+
+
+def test_tables_keep_what_an_earlier_command_put_there(make, tmp_path):
+  one = dataclasses.replace(
+    PROTOCOL, learning_rates=(0.01,), seeds=(1,), num_epochs=1
+  )
+  make(protocol=one).run(str(tmp_path))
+  (first,) = json.loads((tmp_path / "results.json").read_text())
+  text = make(["mslt"], one).run(str(tmp_path))
+  found = json.loads((tmp_path / "results.json").read_text())
+  assert found[0] == first
+  assert [each["checkpoint"] for each in found] == ["base", "mslt"]
+  rows = (tmp_path / "results.md").read_text()
+  assert "| base |" in rows and "| mslt |" in rows
+  assert "base" in text
+  # Its own rows are made anew.
+  assert make(["mslt"], one).run(str(tmp_path)) == text
 
 
 @pytest.mark.parametrize(

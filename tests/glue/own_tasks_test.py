@@ -21,18 +21,13 @@ def read(task, split_name):
 def test_single_texts_from_csv(tmp_path):
   train = write(tmp_path, "train.csv", 'kind,body\nham,"a, b"\nspam,c\nham,d\n')
   dev = write(tmp_path, "dev.csv", "body,kind\ne,spam\n")
-  test = write(tmp_path, "test.csv", "id,body\n7,f\n")
-  task = own_tasks.make(
-    train, dev, test=test, name="mail", text="body", label="kind"
-  )
+  task = own_tasks.make(train, dev, name="mail", text="body", label="kind")
   assert task.labels == ("ham", "spam")
   assert task.headline == "accuracy"
   found = read(task, "train")
   assert found.first == ["a, b", "c", "d"]
   np.testing.assert_array_equal(found.labels, [0, 1, 0])
   np.testing.assert_array_equal(read(task, "dev").labels, [1])
-  assert read(task, "test").first == ["f"]
-  assert read(task, "test").labels is None
 
 
 def test_pairs_with_numbers_from_json_lines(tmp_path):

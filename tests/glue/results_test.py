@@ -166,3 +166,22 @@ def test_dict_holds_every_single_result_and_is_json():
 def test_results_that_do_not_fit_are_named(found, message):
   with pytest.raises(errors.InputError, match=message):
     summarize(*found)
+
+
+def test_what_was_written_is_read_back():
+  written = json.loads(
+    json.dumps(
+      results.as_dict(
+        summarize(mrpc(2e-5, 1, 0.9), mrpc(3e-5, 2, 0.8), mrpc(3e-5, 1, 0.8))
+      )
+    )
+  )
+  read = results.from_list(written, "results.json")
+  assert results.as_dict(read) == written
+  assert read[0].task == tasks.get("mrpc")
+
+
+@pytest.mark.parametrize("content", [{"a": 1}, 3, [{"task": "rte"}], [[]]])
+def test_another_form_is_refused(content):
+  with pytest.raises(errors.InputError, match=r"runs/results.json is no"):
+    results.from_list(content, "runs/results.json")

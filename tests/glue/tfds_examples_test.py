@@ -116,6 +116,12 @@ def test_a_task_that_is_not_prepared_is_one_line(data_dir):
   assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(("name", "expected"), [("cola", True), ("rte", False)])
+def test_it_tells_what_is_prepared(data_dir, name, expected):
+  task = tasks.get(name)
+  assert reading.is_there(task, task.split("train"), data_dir) is expected
+
+
 @pytest.mark.parametrize("task", tasks.GLUE.values())
 def test_labels_of_the_real_one_have_our_order(task):
   """A label of its files, or its place, is what a class id means."""
