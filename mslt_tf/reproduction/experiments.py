@@ -148,6 +148,7 @@ ABLATIONS = (
     "words_trained",
     "trained, as the output matrix",
     ("schedule.freeze_embeddings=false",),
+    MAIN_SEEDS,
     question="word embeddings in stages 2 to k",
   ),
   Experiment(

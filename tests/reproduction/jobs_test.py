@@ -73,7 +73,7 @@ def test_the_main_comparison_comes_first(places):
     "stacking_short_2",
     "fine_tuning_stacking_short_2",
   ]
-  assert len(found) == 3 + 3 * 9 + 2 + 18 + 8
+  assert len(found) == 3 + 3 * 9 + 2 + 20 + 8
 
 
 def test_jobs_are_chosen_by_name_with_what_they_need(places):

@@ -146,8 +146,13 @@ def test_a_check_without_records_is_told_before_anything_runs(project):
 
 
 @pytest.mark.parametrize(
-  ("flag", "message"),
+  ("flags", "message"),
   [
+    (
+      "--list --max_hours=1",
+      "max_hours=1.0 is of no effect with --list or --check.",
+    ),
+    ("--check --only=mslt_0", "only=['mslt_0'] is of no effect with --check."),
     ("--only=", "--only= names no job."),
     ("--max_hours=nan", "--max_hours=nan must be a number of hours."),
     ("--parallel=1000", "--parallel=1000 must be at most "),
@@ -157,13 +162,13 @@ def test_a_check_without_records_is_told_before_anything_runs(project):
     ),
   ],
 )
-def test_a_wrong_flag_is_one_line(tmp_path, flag, message):
+def test_a_wrong_flag_is_one_line(tmp_path, flags, message):
   finished = subprocess.run(
     [
       sys.executable,
       str(ROOT / "bin/reproduction.py"),
       f"--workdir={tmp_path}/work",
-      flag,
+      *flags.split(),
     ],
     capture_output=True,
     text=True,
