@@ -56,6 +56,8 @@ def main():
   from mslt_tf.interop import saved_model
 
   if fine_tuned_model.is_one(_CHECKPOINT.value):
+    for flag in (_STAGE, _VOCAB):
+      command_line.refuse(flag, "on a fine-tuned model")
     if _FORMAT.value != "saved_model":
       raise errors.InputError(
         f"--format={_FORMAT.value} is none of a fine-tuned model;"
@@ -74,6 +76,7 @@ def main():
     )
     _report(is_written)
     return
+  command_line.refuse(_TASK, "on a model that is not fine-tuned")
   model = finished_model.load(
     _CHECKPOINT.value, stage=_STAGE.value, vocab_file=_VOCAB.value
   )

@@ -92,9 +92,18 @@ def _check_flags() -> None:
     )
   if _SEARCH.value and _DEVICES.value:
     raise errors.InputError("--search and --devices are both given; give one.")
-  for flag in (_MAX_HOURS, _MAX_COST):
-    if flag.value is not None and not _SEARCH.value:
-      raise errors.InputError(f"--{flag.name}={flag.value:g} needs --search.")
+  if not _SEARCH.value:
+    for flag in (
+      _MAX_HOURS,
+      _MAX_COST,
+      _MIN_RETRAINING_SHARE,
+      _MIN_LAYER_SHARE,
+      _MIN_STAGE_SHARE,
+    ):
+      command_line.refuse(flag, "without --search")
+  if _CHECK_PAPER.value:
+    for other in (_CONFIG, _SET, _CALIBRATION, _DEVICES, _SEARCH):
+      command_line.refuse(other, "with --check_paper")
 
 
 def _answer() -> planner.Answer:

@@ -167,6 +167,7 @@ def _result(
         "stage": stage.number,
         "num_layers": stage.stage.num_layers,
         "num_frozen_layers": stage.stage.num_frozen_layers,
+        "freeze_embeddings": stage.stage.freeze_embeddings,
         "num_steps": stage.end - stage.start,
         "step_seconds": step.seconds,
         "step_cpu_seconds": statistics.median(step.cpu),

@@ -56,6 +56,9 @@ def run(
         "the peer needs the extra `interop`: pip install"
         f" --constraint requirements.txt '.[interop]' (no {package})."
       )
+  if not os.path.isdir(source):
+    # transformers would look for it on the network.
+    raise errors.InputError(f"--source={source} is no directory.")
   directory = run_directory.claim(workdir, _identity(protocol, source))
   results, constants = [], {}
   for task in tasks:

@@ -32,7 +32,7 @@ def load(path: str) -> dict[str, Any]:
       tensors = torch.load(file, map_location="cpu", weights_only=True)
   except Exception as error:
     # Whatever a hostile file sets off in there.
-    reason = str(error).splitlines()[0][:200] if str(error) else repr(error)
+    reason = errors.first_line(error)[:200]
     raise errors.InputError(
       f"{path} cannot be read as weights: {reason}"
     ) from error
@@ -41,6 +41,14 @@ def load(path: str) -> dict[str, Any]:
     for name, each in tensors.items()
   ):
     raise errors.InputError(f"{path} holds no weights by name.")
+  for name, each in tensors.items():
+    is_dense = each.layout == torch.strided and each.device.type == "cpu"
+    # A stride of 0 makes any shape of a few bytes.
+    if not is_dense or each.untyped_storage().nbytes() < each.nbytes:
+      raise errors.InputError(
+        f"{path}: {name!r} has shape {tuple(each.shape)} and is no array that"
+        " the file holds whole."
+      )
   return tensors
 
 
@@ -61,7 +69,7 @@ def _check_zip(path: str) -> None:
     ):
       entries = archive.infolist()
   except (zipfile.BadZipFile, OSError, tf.errors.OpError, ValueError) as error:
-    reason = str(error).splitlines()[0]
+    reason = errors.first_line(error)
     raise errors.InputError(
       f"{path} is no file of torch 1.6 or newer: {reason}"
     ) from error

@@ -113,6 +113,8 @@ _STAGE_FIELDS = {
 
 
 _MAY_BE_BELOW_0 = {"update_seconds", "num_frozen_layers"}
+_COUNTS = {"batch_size", "num_layers", "num_frozen_layers"}
+_MOST = 1 << 20  # of these; a schedule lists its layers.
 
 
 def _read(text: str, source: str) -> dict[str, Any]:
@@ -148,6 +150,10 @@ def _check_numbers(tree: dict[str, Any], fields: set[str], source: str) -> None:
       raise errors.InputError(
         f"{source}: {name}={value!r} must be a number above 0."
       )
+    if name in _COUNTS and not (isinstance(value, int) and value <= _MOST):
+      raise errors.InputError(
+        f"{source}: {name}={value!r} must be a whole number up to {_MOST:,}."
+      )
 
 
 def _measured(
@@ -155,7 +161,12 @@ def _measured(
 ) -> _Measured:
   depth, frozen = row["num_layers"], row["num_frozen_layers"]
   stage = schedules.Stage(
-    depth, 1, (None,) * depth, frozen, freeze_embeddings=frozen > 0
+    depth,
+    1,
+    (None,) * depth,
+    frozen,
+    # As it is without schedule.freeze_embeddings=false, where it is not told.
+    freeze_embeddings=bool(row.get("freeze_embeddings", frozen > 0)),
   )
   cost = costs.stage_cost(shape, stage, num_layers=depth)
   expected = cost.flops * result["batch_size"]

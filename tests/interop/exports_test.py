@@ -158,6 +158,11 @@ def test_the_binary_offers_every_format():
     ),
     (
       "export.py",
+      ["--checkpoint=IN", "--format=tf1", "--output_dir=OUT", "--task=rte"],
+      "task=rte is of no effect on a model that is not fine-tuned",
+    ),
+    (
+      "export.py",
       ["--checkpoint=IN", "--format=tf1", "--output_dir=/proc/none/a"],
       "/proc/none/a cannot be written",
     ),

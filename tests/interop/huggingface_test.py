@@ -360,6 +360,22 @@ def test_a_pickle_is_read_only_when_allowed(copied, transformers, model):
   assert_same_weights(found.weights, model.weights)
 
 
+@pytest.mark.parametrize("kind", ["expanded", "sparse", "meta"])
+def test_a_pickled_array_must_be_there_whole(copied, transformers, kind):
+  import torch
+
+  # 16 GiB and more, of a file of some kilobytes.
+  array = {
+    "expanded": torch.zeros(1).expand(1 << 16, 1 << 16),
+    "sparse": torch.sparse_coo_tensor(size=(1 << 16, 1 << 16)),
+    "meta": torch.empty(1 << 16, 1 << 16, device="meta"),
+  }[kind]
+  torch.save({"pooler.dense.weight": array}, copied / "pytorch_model.bin")
+  (copied / "model.safetensors").unlink()
+  with pytest.raises(errors.InputError, match="no array that the file holds"):
+    huggingface.load(str(copied), allow_pickle=True)
+
+
 class _Hostile:
   """Runs code where it is unpickled by the ordinary loader."""
 

@@ -67,6 +67,13 @@ def test_rates_are_found():
   assert rates.update_seconds_per_weight == pytest.approx(0.1)
 
 
+def test_a_stage_may_train_the_word_table_above_frozen_layers():
+  # The gradient of the logits' product with the table comes on top.
+  flops = FROZEN["flops_per_step"] + 10 * 264
+  words = {**FROZEN, "freeze_embeddings": False, "flops_per_step": flops}
+  assert calibrate({**RESULT, "stages": [words, WHOLE]}).largest_stage
+
+
 def test_shares_are_of_the_best_product():
   assert calibrate(RESULT).shares == pytest.approx(
     {"forward": 0.2, "frozen_forward": 0.8, "backward": 0.1}
@@ -108,6 +115,14 @@ def test_without_frozen_layers_they_are_as_fast_as_trained_ones():
       {**RESULT, "precision": "mixed_bfloat16"},
       "file: precision=mixed_bfloat16; the config has"
       " training.precision=float32",
+    ),
+    (
+      {**RESULT, "stages": [{**WHOLE, "num_layers": 3.0}]},
+      "file: num_layers=3.0 must be a whole number up to 1,048,576",
+    ),
+    (
+      {**RESULT, "stages": [{**WHOLE, "num_layers": 1 << 40}]},
+      "must be a whole number up to 1,048,576",
     ),
     (
       {**RESULT, "batch_size": 11},

@@ -61,7 +61,18 @@ def test_the_check_needs_no_config():
       [CONFIG, CLUSTER, "--devices=1,3"],
       "data.batch_size=1024 is not divisible by num_devices=3.",
     ),
-    ([CONFIG, CLUSTER, "--max_hours=3"], "--max_hours=3 needs --search."),
+    (
+      [CONFIG, CLUSTER, "--max_hours=3"],
+      "max_hours=3.0 is of no effect without --search.",
+    ),
+    (
+      [CONFIG, CLUSTER, "--min_stage_share=0.1"],
+      "min_stage_share=0.1 is of no effect without --search.",
+    ),
+    (
+      [CLUSTER, "--check_paper", "--devices=2"],
+      "devices=['2'] is of no effect with --check_paper.",
+    ),
     (
       [CONFIG, CLUSTER, "--search", "--devices=2"],
       "--search and --devices are both given",
