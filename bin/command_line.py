@@ -61,10 +61,11 @@ def read_text(flag: str, path: str) -> str:
 
 def refuse(flag: flags.FlagHolder, where: str) -> None:
   """Raises `InputError` where a flag was given that changes nothing."""
-  if flag.present:
-    raise errors.InputError(
-      f"{flag.name}={flag.value} is of no effect {where}."
-    )
+  value = flag.value
+  if not flag.present or value in (None, "", []):
+    return
+  text = ",".join(map(str, value)) if isinstance(value, list) else value
+  raise errors.InputError(f"--{flag.name}={text} is of no effect {where}.")
 
 
 def write_text(path: str, text: str) -> None:

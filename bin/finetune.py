@@ -143,6 +143,11 @@ def main():
   print(finetuning.run(_WORKDIR.value))
   if _SUBMISSION.value:
     print(f"\n{submitting.write_all(finetuning, _WORKDIR.value)}")
+  if finetuning.diverged:
+    raise errors.InputError(
+      f"{len(finetuning.diverged)} of {len(finetuning.runs)} runs diverged:"
+      f" {finetuning.diverged[0]}"
+    )
 
 
 def _own_task() -> tasks.Task:

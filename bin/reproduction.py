@@ -71,12 +71,12 @@ def main():
       f"--parallel={_PARALLEL.value} must be at most {processor.num_cores()},"
       " the number of cores."
     )
-  if _LIST.value or _CHECK.value:
-    for flag in (_MAX_HOURS, _PARALLEL, _PAGE):
-      command_line.refuse(flag, "with --list or --check")
   if _CHECK.value:
-    for flag in (_ONLY, _LIST):
+    for flag in (_ONLY, _LIST, _MAX_HOURS, _PARALLEL, _PAGE):
       command_line.refuse(flag, "with --check")
+  if _LIST.value:
+    for flag in (_MAX_HOURS, _PARALLEL, _PAGE):
+      command_line.refuse(flag, "with --list")
   workdir = _in_project(_WORKDIR.value)
   if _CHECK.value:
     records = _RECORDS.value or os.path.join(_ROOT, "docs/results")

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import re
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -36,6 +37,8 @@ METRICS = ("mlm_loss", "mlm_accuracy", "nsp_loss", "nsp_accuracy")
 # A fresh model guesses: MLM loss near ln V, NSP loss near ln 2. Farther off
 # than this, in nats, and something is wrong with the data or the weights.
 FRESH_LOSS_TOLERANCE = {"mlm_loss": 1.0, "nsp_loss": 0.5}
+# What TensorFlow's and XLA's allocators say, somewhere in a long message.
+_OUT_OF_MEMORY = re.compile(r"(OOM when|[Oo]ut of memory|failed to alloc).*")
 
 
 class _DivergedError(Exception):
@@ -191,14 +194,18 @@ class StageTraining:
         raise
       raise errors.InputError(malformed) from error
     except tf.errors.ResourceExhaustedError as error:
+      found = _OUT_OF_MEMORY.search(str(error))
+      if not found:
+        raise
       training = self._config.training
       raise errors.InputError(
         f"stage {self._stage.number}: memory is too small for"
         f" data.batch_size={self._config.data.batch_size} in"
         f" training.num_micro_batches={training.num_micro_batches} parts on"
-        f" {self._cluster.num_replicas} device(s); more parts may help, and"
-        " the run goes on with them from the last checkpoint."
-        f" ({errors.first_line(error)})"
+        f" {self._cluster.num_replicas} device(s), or for"
+        f" training.eval_batch_size={training.eval_batch_size}; more parts or"
+        " a smaller eval_batch_size may help, and the run goes on with them"
+        f" from the last checkpoint. ({found[0]})"
       ) from error
 
   def _store_frozen_states(

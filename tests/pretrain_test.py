@@ -686,16 +686,18 @@ def test_a_device_without_memory_for_its_share_is_told_what_to_set(
   make_config, tmp_path, monkeypatch
 ):
   def run_out(self, iterator, num_steps):
-    raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating\nx")
+    message = "Graph execution error:\n\nat x\nOOM when allocating y\n[[z]]"
+    raise tf.errors.ResourceExhaustedError(None, None, message)
 
   monkeypatch.setattr(loop.TrainingSteps, "__call__", run_out)
   with pytest.raises(errors.InputError) as caught:
     pretrain.run(make_config(), str(tmp_path / "run"))
   assert str(caught.value) == (
     "stage 1: memory is too small for data.batch_size=4 in"
-    " training.num_micro_batches=1 parts on 1 device(s); more parts may help,"
-    " and the run goes on with them from the last checkpoint. (OOM when"
-    " allocating)"
+    " training.num_micro_batches=1 parts on 1 device(s), or for"
+    " training.eval_batch_size=7; more parts or a smaller eval_batch_size may"
+    " help, and the run goes on with them from the last checkpoint. (OOM when"
+    " allocating y)"
   )
 
 

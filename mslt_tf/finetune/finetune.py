@@ -28,6 +28,8 @@ from mslt_tf.models import pretrained
 from mslt_tf.training import run_directory
 
 Splits = dict[str, examples_lib.Examples]
+# Of results.json: as it stands there, and what it says.
+_Row = tuple[Mapping[str, Any], results_lib.Summary]
 
 _RESULTS = "results.json"
 
@@ -68,6 +70,7 @@ class FineTuning:
     self.splits = {task.name: _read(task, data_dir) for task in tasks}
     for name, found in self._stages.items():
       _check_fit(name, found, protocol, self.splits)
+    self.diverged: list[str] = []  # A line for each run that did.
     self._trainers: dict[Any, trainer_lib.Trainer] = {}
     self._encoded: dict[Any, inputs_lib.Inputs] = {}
 
@@ -95,11 +98,12 @@ class FineTuning:
   def run(self, workdir: str) -> str:
     """Makes the runs that are not finished, and returns all tables as text.
 
-    One that diverges does not keep the others from running.
+    One that diverges does not keep the others from running; `diverged` says
+    so afterwards.
 
     Raises:
       errors.BusyError: another process is at work there.
-      errors.InputError: the workdir holds other runs, or a run diverged.
+      errors.InputError: the workdir holds other runs.
     """
     with run_directory.alone(workdir):
       return self._run(run_files.RunFiles(workdir))
@@ -108,16 +112,22 @@ class FineTuning:
     files.claim(self.protocol)
     for name in self._stages:
       files.claim_checkpoint(name, self._models[name])
+    others = self._rows_of_others(files)
     for task, checkpoint, runs in self._groups():
-      files.claim_task(
-        checkpoint,
-        task,
-        splits=self.splits[task.name],
-        num_epochs=runs[0].num_epochs,
-        max_sequence_length=self.protocol.max_sequence_length,
-      )
+      # All rows of a task must be of the same data.
+      beside = [
+        each.checkpoint for _, each in others if each.task.name == task.name
+      ]
+      for name in [*beside, checkpoint]:
+        files.claim_task(
+          name,
+          task,
+          splits=self.splits[task.name],
+          num_epochs=runs[0].num_epochs,
+          max_sequence_length=self.protocol.max_sequence_length,
+        )
     text = ""
-    problems = []
+    self.diverged.clear()
     for task, _, runs in self._groups():
       for run in runs:
         if not files.is_finished(run):
@@ -125,13 +135,8 @@ class FineTuning:
             self._make(files, task, run)
           except trainer_lib.DivergedError as error:
             logging.warning("%s", error)
-            problems.append(str(error))
-      text = self._write_tables(files)
-    if problems:
-      raise errors.InputError(
-        f"{len(problems)} of {len(self.runs)} runs diverged; the others are in"
-        f" {files.path}/results.md. {problems[0]}"
-      )
+            self.diverged.append(str(error))
+      text = self._write_tables(files, others)
     return text
 
   def predict(
@@ -247,7 +252,36 @@ class FineTuning:
     assert labels is not None  # Train and dev have a label column.
     return labels
 
-  def _write_tables(self, files: run_files.RunFiles) -> str:
+  def _rows_of_others(self, files: run_files.RunFiles) -> list[_Row]:
+    """Returns what earlier commands found for other tasks and checkpoints.
+
+    Raises:
+      errors.InputError: the file cannot be read, or shows a task of this
+        command by another metric.
+    """
+    path = os.path.join(files.path, _RESULTS)
+    if not tf.io.gfile.exists(path):
+      return []
+    content = run_directory.RunDirectory(files.path).read_json(_RESULTS)
+    summaries = results_lib.from_list(content, path)
+    mine = {(run.checkpoint, run.task) for run in self.runs}
+    headlines = {task.name: task.headline for task in self.tasks}
+    kept = []
+    for tree, summary in zip(content, summaries, strict=True):
+      name = summary.task.name
+      if (summary.checkpoint, name) in mine:
+        continue
+      if tree["metric"] != headlines.get(name, tree["metric"]):
+        raise errors.InputError(
+          f"{path} has task {name} by {tree['metric']}, not by"
+          f" {headlines[name]}; take another workdir."
+        )
+      kept.append((tree, summary))
+    return kept
+
+  def _write_tables(
+    self, files: run_files.RunFiles, others: Sequence[_Row]
+  ) -> str:
     """Writes and returns the tables of all that the workdir has results of."""
     summaries = results_lib.summarize(
       [files.read_result(run) for run in self.runs if files.is_finished(run)],
@@ -262,18 +296,6 @@ class FineTuning:
       },
     )
     directory = run_directory.RunDirectory(files.path)
-    others = []  # Of other tasks and checkpoints, by an earlier command.
-    path = os.path.join(files.path, _RESULTS)
-    if tf.io.gfile.exists(path):
-      content = directory.read_json(_RESULTS)
-      mine = {(run.checkpoint, run.task) for run in self.runs}
-      others = [
-        (tree, summary)
-        for tree, summary in zip(
-          content, results_lib.from_list(content, path), strict=True
-        )
-        if (summary.checkpoint, summary.task.name) not in mine
-      ]
     report = tables.report([*(each for _, each in others), *summaries])
     directory.write_json(
       _RESULTS,

@@ -36,7 +36,9 @@ def check(finetuning: finetune.FineTuning) -> None:
     errors.InputError: a test file that is not what it should be.
   """
   for task, split in submission.test_sets().values():
-    if _answering(finetuning, task, split) is not None:
+    if task.name == "wnli":
+      _wnli(task, split, finetuning.data_dir)
+    elif _answering(finetuning, task, split) is not None:
       reading.read(task, split, finetuning.data_dir)
 
 

@@ -333,16 +333,17 @@ def test_without_all_tasks_there_is_no_zip(make, glue, tmp_path):
   assert not (tmp_path / "base/submission.zip").exists()
 
 
-def test_a_test_set_that_cannot_be_read_is_told_before_training(
-  make, glue, tmp_path
-):
+def test_a_test_set_that_cannot_be_read_is_told_at_once(make, glue, tmp_path):
   shutil.copytree(glue, tmp_path / "glue")
-  task = tasks_lib.get("rte")
-  (tmp_path / "glue" / task.test[0].paths[0]).write_text("index\n0\n")
-  finetuning = make(tasks=[task], glue=str(tmp_path / "glue"))
-  with pytest.raises(errors.InputError, match=task.test[0].paths[0]):
-    submitting.check(finetuning)
-  submitting.check(make(tasks=[task], glue=glue))
+  rte = tasks_lib.get("rte")
+  submitting.check(make(tasks=[rte], glue=glue))
+  for task in (rte, tasks_lib.get("wnli")):
+    shutil.copytree(glue, tmp_path / task.name)
+    path = tmp_path / task.name / task.test[0].paths[0]
+    path.write_text("index\n0\n")
+    finetuning = make(tasks=[rte], glue=str(tmp_path / task.name))
+    with pytest.raises(errors.InputError, match=str(path)):
+      submitting.check(finetuning)
 
 
 def test_a_fine_tuned_model_is_exported_with_its_labels(finished, tmp_path):
@@ -409,19 +410,18 @@ def test_a_diverging_run_is_one_line_and_does_not_keep_others_from_running(
   wild = dataclasses.replace(
     PROTOCOL, learning_rates=(1e38, 0.01), seeds=(1,), num_epochs=1
   )
-  with pytest.raises(errors.InputError) as caught:
-    make(protocol=wild).run(str(tmp_path))
-  message = str(caught.value)
-  assert message.startswith(
-    f"1 of 2 runs diverged; the others are in {tmp_path}/results.md. base/own/"
-    "rate_1e+38_seed_1, step"
-  )
+  finetuning = make(protocol=wild)
+  finetuning.run(str(tmp_path))
+  (message,) = finetuning.diverged
+  assert message.startswith("base/own/rate_1e+38_seed_1, step")
   assert "\n" not in message
   (summary,) = json.loads((tmp_path / "results.json").read_text())
   assert [each["learning_rate"] for each in summary["results"]] == [0.01]
 
 
-def test_tables_keep_what_an_earlier_command_put_there(make, tmp_path):
+def test_tables_keep_what_an_earlier_command_put_there(
+  make, own_task, tmp_path
+):
   one = dataclasses.replace(
     PROTOCOL, learning_rates=(0.01,), seeds=(1,), num_epochs=1
   )
@@ -436,6 +436,22 @@ def test_tables_keep_what_an_earlier_command_put_there(make, tmp_path):
   assert "base" in text
   # Its own rows are made anew.
   assert make(["mslt"], one).run(str(tmp_path)) == text
+
+  task, before = dataclasses.replace(own_task), sorted(tmp_path.rglob("*"))
+  task = dataclasses.replace(task, metrics=("accuracy",))
+  with pytest.raises(errors.InputError, match="own by f1, not by accuracy"):
+    make(["deep"], one, tasks=[task]).run(str(tmp_path))
+  train = pathlib.Path(own_task.train.paths[0])
+  write_table(
+    tmp_path / "few.tsv",
+    *(line.split("\t") for line in train.read_text().splitlines()[:9]),
+  )
+  task = own_tasks.make(
+    str(tmp_path / "few.tsv"), own_task.dev[0].paths[0], headline="f1"
+  )
+  with pytest.raises(errors.InputError, match="examples_sha256"):
+    make(["deep"], one, tasks=[task]).run(str(tmp_path))
+  assert not [each for each in before if not each.exists()]
 
 
 @pytest.mark.parametrize(

@@ -63,15 +63,15 @@ def test_the_check_needs_no_config():
     ),
     (
       [CONFIG, CLUSTER, "--max_hours=3"],
-      "max_hours=3.0 is of no effect without --search.",
+      "--max_hours=3.0 is of no effect without --search.",
     ),
     (
       [CONFIG, CLUSTER, "--min_stage_share=0.1"],
-      "min_stage_share=0.1 is of no effect without --search.",
+      "--min_stage_share=0.1 is of no effect without --search.",
     ),
     (
       [CLUSTER, "--check_paper", "--devices=2"],
-      "devices=['2'] is of no effect with --check_paper.",
+      "--devices=2 is of no effect with --check_paper.",
     ),
     (
       [CONFIG, CLUSTER, "--search", "--devices=2"],

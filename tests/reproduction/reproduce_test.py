@@ -150,9 +150,9 @@ def test_a_check_without_records_is_told_before_anything_runs(project):
   [
     (
       "--list --max_hours=1",
-      "max_hours=1.0 is of no effect with --list or --check.",
+      "--max_hours=1.0 is of no effect with --list.",
     ),
-    ("--check --only=mslt_0", "only=['mslt_0'] is of no effect with --check."),
+    ("--check --only=mslt_0", "--only=mslt_0 is of no effect with --check."),
     ("--only=", "--only= names no job."),
     ("--max_hours=nan", "--max_hours=nan must be a number of hours."),
     ("--parallel=1000", "--parallel=1000 must be at most "),

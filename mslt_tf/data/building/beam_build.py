@@ -74,14 +74,14 @@ def build(
     tfds_data_dir=tfds_data_dir,
     output_directory=output_directory,
   )
-  documents.check_beginnings(
-    sources,
-    input_format=settings.input_format,
-    text_field=settings.text_field,
-  )
   arguments = build_lib.arguments_of(settings, given_vocabulary)
   with data_directory.locked(output_directory):
     data_directory.check_arguments(output_directory, arguments)
+    documents.check_beginnings(
+      sources,
+      input_format=settings.input_format,
+      text_field=settings.text_field,
+    )
     arguments["input_sha256"] = documents.fingerprint(sources)
     existing = data_directory.existing_manifest(output_directory, arguments)
     if existing is not None:

@@ -117,15 +117,15 @@ def build(
     tfds_data_dir=tfds_data_dir,
     output_directory=output_directory,
   )
-  documents.check_beginnings(
-    sources,
-    input_format=settings.input_format,
-    text_field=settings.text_field,
-  )
   arguments = arguments_of(settings, given_vocabulary)
   with data_directory.locked(output_directory):
     data_directory.check_arguments(output_directory, arguments)
     logging.info("Inputs: %d; hashing them ...", len(sources))
+    documents.check_beginnings(
+      sources,
+      input_format=settings.input_format,
+      text_field=settings.text_field,
+    )
     # What is done is known by its number, when a killed build continues.
     sources, arguments["input_sha256"] = documents.sorted_by_contents(sources)
     existing = data_directory.existing_manifest(output_directory, arguments)

@@ -73,9 +73,10 @@ def check_arguments(output_directory: str, arguments: dict) -> None:
     errors.InputError: it is of other arguments.
   """
   if existing_manifest(output_directory, arguments) is None:
-    _check_unfinished(
-      os.path.join(output_directory, _SCRATCH_DIRECTORY), arguments
-    )
+    with _reported(output_directory):
+      _check_unfinished(
+        os.path.join(output_directory, _SCRATCH_DIRECTORY), arguments
+      )
 
 
 def existing_manifest(output_directory: str, arguments: dict) -> dict | None:

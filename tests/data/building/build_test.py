@@ -777,7 +777,7 @@ def test_a_file_that_cannot_be_of_use_is_told_before_any_work(
   path.write_bytes(content)
   with _not_hashing(), pytest.raises(errors.InputError, match=message):
     _build(str(path), tmp_path / "data", vocab_size=80, **arguments)
-  assert not os.path.exists(tmp_path / "data")
+  assert _left(tmp_path / "data") == []
 
 
 def test_a_vocabulary_without_a_special_token_is_an_error(corpus, tmp_path):
