@@ -19,8 +19,8 @@ class Cluster:
     devices_per_machine: Fewer are used of the last machine, if they must be.
     peak_flops_float32: Of a device, by `training.precision`; `None` where the
       device does not compute in it.
-    achieved_share: Of the peak, by the matrix products' FLOPs over the time of
-      forward and backward pass.
+    achieved_share_float32: Of this peak, by the matrix products' FLOPs over the
+      time of forward and backward pass.
     memory_bytes: Of a device.
     reserved_memory_bytes: What the framework takes of it.
     memory_bandwidth: Between a device and its memory.
@@ -37,7 +37,9 @@ class Cluster:
   peak_flops_float32: float | None = None
   peak_flops_mixed_float16: float | None = None
   peak_flops_mixed_bfloat16: float | None = None
-  achieved_share: float
+  achieved_share_float32: float | None = None
+  achieved_share_mixed_float16: float | None = None
+  achieved_share_mixed_bfloat16: float | None = None
   memory_bytes: float
   reserved_memory_bytes: float = 0.0
   memory_bandwidth: float
@@ -58,15 +60,16 @@ class Cluster:
         "the cluster has no peak_flops_float32, peak_flops_mixed_float16 or"
         " peak_flops_mixed_bfloat16; it needs one."
       )
+    for precision in _PRECISIONS:
+      peak, share = f"peak_flops_{precision}", f"achieved_share_{precision}"
+      for one, other in ((peak, share), (share, peak)):
+        if getattr(self, one) is not None and getattr(self, other) is None:
+          raise errors.InputError(f"{other} is missing; {one} needs it.")
 
   @property
   def peaks(self) -> tuple[float, ...]:
     """The known peaks, FLOP/s of a device, of whatever precision."""
-    known = (
-      self.peak_flops_float32,
-      self.peak_flops_mixed_float16,
-      self.peak_flops_mixed_bfloat16,
-    )
+    known = (getattr(self, f"peak_flops_{name}") for name in _PRECISIONS)
     return tuple(peak for peak in known if peak is not None)
 
   @property
@@ -77,15 +80,15 @@ class Cluster:
   def price_per_hour(self) -> float:
     return self.num_machines * self.price_per_machine_hour
 
-  def peak_flops(self, precision: str) -> float:
-    """Returns FLOP/s of a device at a `training.precision`."""
+  def achieved_flops(self, precision: str) -> float:
+    """Returns what a device achieves at a `training.precision`, FLOP/s."""
     peak = getattr(self, f"peak_flops_{precision}")
     if peak is None:
       raise errors.InputError(
         f"the cluster's peak_flops_{precision} is missing; the config has"
         f" training.precision={precision}."
       )
-    return peak
+    return peak * getattr(self, f"achieved_share_{precision}")
 
 
 def load(text: str, *, source: str, overrides: Sequence[str] = ()) -> Cluster:
@@ -122,7 +125,8 @@ def numbers_of_devices(texts: Sequence[str]) -> list[int]:
 _MAY_BE_ZERO = {
   "reserved_memory_bytes", "link_latency", "overlap", "price_per_machine_hour",
 }  # fmt: skip
-_SHARES = {"achieved_share", "overlap"}
+_PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
+_SHARES = {*(f"achieved_share_{name}" for name in _PRECISIONS), "overlap"}
 
 
 def _check(name: str, value: float) -> None:

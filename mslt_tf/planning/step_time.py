@@ -60,7 +60,7 @@ class StepTime:
 
 def rates_of(cluster: cluster_lib.Cluster, precision: str) -> Rates:
   """Returns rates by the data sheet: one achieved share for all products."""
-  flops = cluster.peak_flops(precision) * cluster.achieved_share
+  flops = cluster.achieved_flops(precision)
   num_bytes = sum(costs.update_bytes_per_weight().values())
   return Rates(flops, flops, flops, num_bytes / cluster.memory_bandwidth)
 

@@ -11,7 +11,7 @@ TEXT = """
 num_devices: 5
 devices_per_machine: 2
 peak_flops_float32: 7e12
-achieved_share: 0.3
+achieved_share_float32: 0.3
 memory_bytes: 9e9
 memory_bandwidth: 1e11
 device_link_bandwidth: 4e10
@@ -46,7 +46,19 @@ def test_fields_can_be_replaced():
   [
     ("num_devices=0", "file: num_devices=0 must be above 0 and finite."),
     ("link_latency=-1", "link_latency=-1.0 must be at least 0 and finite."),
-    ("achieved_share=1.2", "achieved_share=1.2 must be at most 1."),
+    (
+      "achieved_share_float32=1.2",
+      "file: achieved_share_float32=1.2 must be at most 1.",
+    ),
+    (
+      "achieved_share_float32=null",
+      "achieved_share_float32 is missing; peak_flops_float32 needs it.",
+    ),
+    (
+      "achieved_share_mixed_float16=0.1",
+      "peak_flops_mixed_float16 is missing; achieved_share_mixed_float16 needs"
+      " it.",
+    ),
     ("overlap=2", "overlap=2.0 must be at most 1."),
     ("memory_bytes=.inf", "memory_bytes=inf must be above 0 and finite."),
     ("num_device=3", "num_device is not a field; did you mean num_devices?"),
@@ -65,11 +77,19 @@ def test_a_missing_field_is_named():
     cluster.load(TEXT.replace("link_latency: 1e-6\n", ""), source="file")
 
 
-def test_a_device_does_not_compute_in_every_precision():
-  read = cluster.load(TEXT, source="file")
-  assert read.peak_flops("float32") == 7e12
+def test_a_device_achieves_a_share_of_the_peak_of_each_precision():
+  read = cluster.load(
+    TEXT,
+    source="file",
+    overrides=[
+      "peak_flops_mixed_float16=5e13",
+      "achieved_share_mixed_float16=0.1",
+    ],
+  )
+  assert read.achieved_flops("float32") == pytest.approx(2.1e12)
+  assert read.achieved_flops("mixed_float16") == pytest.approx(5e12)
   with pytest.raises(errors.InputError, match="peak_flops_mixed_bfloat16"):
-    read.peak_flops("mixed_bfloat16")
+    read.achieved_flops("mixed_bfloat16")
 
 
 @pytest.mark.parametrize("text", ["0", "-3", "x", "1.5", ""])

@@ -57,7 +57,9 @@ def test_the_constant_is_fitted_to_the_baseline_alone(row):
 def test_the_cluster_file_has_the_share_fitted_to_base():
   check = paper_check.check(BASE, CLUSTER)
   share = check.flops_per_second / CLUSTER.peak_flops_float32
-  assert pytest.approx(share, abs=1e-3) == CLUSTER.achieved_share
+  assert pytest.approx(share, abs=1e-3) == CLUSTER.achieved_share_float32
+  share = check.flops_per_second / CLUSTER.peak_flops_mixed_float16
+  assert pytest.approx(share, abs=1e-3) == CLUSTER.achieved_share_mixed_float16
 
 
 def test_links_too_slow_for_the_paper_fit_nothing():
