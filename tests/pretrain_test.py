@@ -5,6 +5,7 @@ import math
 import os
 import shutil
 import signal
+import time
 import weakref
 
 import numpy as np
@@ -16,7 +17,9 @@ from mslt_tf import errors
 from mslt_tf import frozen_states
 from mslt_tf import pretrain
 from mslt_tf import stage_training
+from mslt_tf.data.reading import input_pipeline
 from mslt_tf.training import loop
+from mslt_tf.training import loss_scale
 from mslt_tf.training import metrics
 from mslt_tf.training import run_directory
 
@@ -83,6 +86,14 @@ def kill_at(monkeypatch, step, *, kind="train"):
     write(self, record_kind, record)
 
   monkeypatch.setattr(metrics.MetricsLog, "write", write_or_die)
+
+
+def wait_until(condition):
+  """Another thread takes a signal."""
+  end = time.monotonic() + 30
+  while not condition():
+    assert time.monotonic() < end
+    time.sleep(0.01)
 
 
 def stage_arrays(workdir, number):
@@ -254,6 +265,22 @@ def test_the_time_limit_holds_while_frozen_states_are_computed(
   workdir = str(tmp_path / "run")
   assert not pretrain.run(make_config(), workdir, max_seconds=1e-9)
   assert answers == [True]
+
+
+def test_sigterm_ends_the_computing_of_frozen_states(
+  make_config, tmp_path, monkeypatch
+):
+  answers = []
+
+  def prepare(*_, should_stop, **__):
+    answers.append(should_stop())
+    os.kill(os.getpid(), signal.SIGTERM)
+    wait_until(should_stop)
+
+  monkeypatch.setattr(frozen_states, "prepare", prepare)
+  with pytest.raises(errors.TerminatedError):
+    pretrain.run(make_config(), str(tmp_path / "run"))
+  assert answers == [False]
 
 
 def test_optimizer_state_is_carried_through_growth_and_a_kill(
@@ -540,12 +567,28 @@ def test_a_loss_that_is_no_number_ends_the_run_with_its_checkpoint(
   assert sorted(os.listdir(checkpoints))[-1] == "ckpt-5.index"
 
 
+@pytest.fixture
+def first_batches(monkeypatch):
+  """Notes from which batch on the data are read, each time."""
+  noted = []
+  train_batches = input_pipeline.train_batches
+
+  def noting(*args, first_batch, **kwargs):
+    noted.append(first_batch)
+    return train_batches(*args, first_batch=first_batch, **kwargs)
+
+  monkeypatch.setattr(input_pipeline, "train_batches", noting)
+  return noted
+
+
 def test_a_run_goes_back_and_leaves_bad_batches_out(
-  ruin_batch, make_config, tmp_path, monkeypatch, caplog
+  ruin_batch, first_batches, make_config, tmp_path, monkeypatch, caplog
 ):
   overrides = ("training.max_recoveries=1", "training.checkpoint_interval=3")
   workdir = str(tmp_path / "run")
   assert pretrain.run(make_config(*overrides), workdir)
+  # The stages', and after going back.
+  assert first_batches == [0, 4, 6, 10]
   # Stage 2 begins at step 4 with batch 4; a checkpoint is made there.
   assert "back to step 4, leaving out batches 4 to 5" in caplog.text
   train = [r for r in records_of(workdir) if r["kind"] == "train"]
@@ -600,6 +643,26 @@ def test_sigterm_saves_the_step_and_the_run_goes_on(
   assert directory.read_json("summary.json")["is_finished"] is False
   assert pretrain.run(make_config(), workdir)
   assert_same_arrays(stage_arrays(workdir, 3), stage_arrays(finished, 3))
+
+
+def test_sigterm_in_a_stages_last_step_begins_no_other(
+  make_config, tmp_path, monkeypatch, caplog
+):
+  write = metrics.MetricsLog.write
+
+  def write_and_terminate(self, kind, record):
+    write(self, kind, record)
+    if (kind, record["step"]) == ("eval", 4):
+      os.kill(os.getpid(), signal.SIGTERM)
+      wait_until(lambda: "SIGTERM: finishing" in caplog.text)
+
+  monkeypatch.setattr(metrics.MetricsLog, "write", write_and_terminate)
+  caplog.set_level("INFO", logger="absl")
+  with pytest.raises(errors.TerminatedError):
+    pretrain.run(make_config(), str(tmp_path / "run"))
+  directory = run_directory.RunDirectory(str(tmp_path / "run"))
+  assert directory.is_finished(1)
+  assert not os.path.exists(directory.stage(2))
 
 
 def test_a_run_goes_on_with_other_devices(make_config, tmp_path, monkeypatch):
@@ -701,16 +764,28 @@ def test_a_device_without_memory_for_its_share_is_told_what_to_set(
   )
 
 
-def test_float16_runs_and_logs_its_loss_scale(make_config, tmp_path):
-  config = make_config(
+def test_a_killed_run_in_float16_goes_on_with_its_loss_scale(
+  first_batches, make_config, tmp_path, monkeypatch
+):
+  # So large that the first batches overflow, and it is halved.
+  monkeypatch.setattr(loss_scale, "INITIAL_SCALE", 2.0**24)
+  overrides = (
     "training.precision=mixed_float16",
-    "schedule={method: baseline, num_steps: 2}",
+    "schedule={method: baseline, num_steps: 4}",
   )
-  workdir = str(tmp_path / "run")
-  assert pretrain.run(config, workdir)
-  train = [r for r in records_of(workdir, 1) if r["kind"] == "train"]
-  assert [r["step"] for r in train] == [1, 2]
-  assert train[-1]["loss_scale"] * 2 ** train[-1]["skipped_steps"] == 2.0**15
+  whole, killed = str(tmp_path / "whole"), str(tmp_path / "killed")
+  assert pretrain.run(make_config(*overrides), whole)
+  stop_at(4, make_config, killed, monkeypatch, *overrides)
+  assert pretrain.run(make_config(*overrides), killed)
+  assert_same_arrays(stage_arrays(whole, 1), stage_arrays(killed, 1))
+  train = [r for r in records_of(killed, 1) if r["kind"] == "train"]
+  assert [r["step"] for r in train] == [1, 2, 3, 4]
+  num_skipped = train[-1]["skipped_steps"]
+  assert num_skipped > 0
+  assert train[-1]["loss_scale"] == 2.0 ** (24 - num_skipped)
+  assert train[-1]["batch_index"] == 4 + num_skipped
+  # Of the whole run, the killed one, and from its checkpoint at step 2.
+  assert first_batches == [0, 0, 2 + num_skipped]
 
 
 def test_the_start_tells_what_the_run_uses(make_config, tmp_path, caplog):

@@ -8,6 +8,7 @@ from official.nlp.modeling import layers
 from mslt_tf.interop import model_garden
 from mslt_tf.models import dropout
 from mslt_tf.models import encoder
+from mslt_tf.models import fused
 
 B, S, D, N, F = 3, 7, 12, 4, 20
 MASK = np.array([[1] * 7, [1] * 4 + [0] * 3, [1, 1, 0, 0, 0, 0, 0]], np.int32)
@@ -193,19 +194,26 @@ def test_dropout_in_a_layer_depends_on_its_key_and_is_off_without_one(hidden):
   assert not np.allclose(output(0), layer(hidden, bias, None))
 
 
-@pytest.mark.parametrize(
-  "rates",
-  [
-    {"hidden_dropout": 0.3, "attention_dropout": 0.0},
-    {"hidden_dropout": 0.0, "attention_dropout": 0.3},
-  ],
-)
-def test_each_dropout_rate_acts_alone(rates, hidden):
-  layer = _make_layer(**rates)
-  bias = encoder.attention_bias(tf.constant(MASK))
-  plain = layer(hidden, bias, None)
+def test_each_dropout_has_its_rate(hidden, monkeypatch):
+  rates = []
+
+  def note(name):
+    function = getattr(fused, name)
+
+    def noting(*args, rate, **kwargs):
+      rates.append((name, rate))
+      return function(*args, rate=rate, **kwargs)
+
+    monkeypatch.setattr(fused, name, noting)
+
+  note("attention")
+  note("norm_of_sum")
+  layer = _make_layer(hidden_dropout=0.1, attention_dropout=0.2)
   source = dropout.Dropout(7, tf.constant(0, tf.int64))
-  assert not np.allclose(plain, layer(hidden, bias, source))
+  layer(hidden, encoder.attention_bias(tf.constant(MASK)), source)
+  assert rates == [
+    ("attention", 0.2), ("norm_of_sum", 0.1), ("norm_of_sum", 0.1),
+  ]  # fmt: skip
 
 
 def test_a_layer_without_dropout_rates_ignores_the_key(hidden):

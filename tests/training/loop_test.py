@@ -12,6 +12,7 @@ from mslt_tf.models import dropout
 from mslt_tf.models import weights
 from mslt_tf.optimization import lamb
 from mslt_tf.training import loop
+from mslt_tf.training import loss_scale
 
 B, S, P, V = 3, 7, 4, 37
 METRICS = ("mlm_loss", "mlm_accuracy", "nsp_loss", "nsp_accuracy")
@@ -324,8 +325,12 @@ def _constant_batches(batches) -> tf.data.Iterator:
 @pytest.mark.parametrize(
   "clip_norm, expected", [(1.0, [-0.6, -0.8]), (9.0, [-3.0, -4.0])]
 )
-def test_gradients_are_clipped_at_their_global_norm(clip_norm, expected):
+@pytest.mark.parametrize("is_scaled", [False, True])
+def test_gradients_are_clipped_at_their_global_norm(
+  clip_norm, expected, is_scaled
+):
   variable = tf.Variable([0.0, 0.0])
+  scale = loss_scale.DynamicLossScale() if is_scaled else None
 
   def compute_sums(features, place):
     del place
@@ -334,11 +339,35 @@ def test_gradients_are_clipped_at_their_global_norm(clip_norm, expected):
       "loss": (2 * tf.reduce_sum(variable * features["x"]), tf.constant(2.0))
     }
 
-  steps = _make_plain_steps(variable, compute_sums, clip_norm=clip_norm)
+  steps = _make_plain_steps(
+    variable, compute_sums, clip_norm=clip_norm, loss_scale=scale
+  )
   means = steps(_constant_batches([[3.0, 4.0]]), 1).means
   np.testing.assert_allclose(variable, expected, rtol=1e-6)
   # The norm is that before clipping.
   assert means["gradient_norm"] == pytest.approx(5.0)
+
+
+@pytest.mark.parametrize("is_scaled", [False, True])
+def test_a_gradient_that_is_not_finite_ends_the_call(is_scaled):
+  variable = tf.Variable([0.0])
+  scale = loss_scale.DynamicLossScale() if is_scaled else None
+
+  def compute_sums(features, place):
+    del features, place
+    # The root is 0, and as steep there as can be.
+    return {"loss": (tf.sqrt(variable[0]), tf.constant(1.0))}
+
+  steps = _make_plain_steps(variable, compute_sums, loss_scale=scale)
+  batches = iter(tf.data.Dataset.from_tensors({"x": tf.zeros([])}).repeat(40))
+  stretch = steps(batches, 5)
+  assert (stretch.is_bad, stretch.loss) == (True, 0.0)
+  if is_scaled:
+    # Halved from 2^15 to 1, and once more: no step was an update.
+    assert (stretch.num_steps, int(scale.num_skipped.numpy())) == (0, 16)
+    assert variable.numpy() == [0.0]
+  else:
+    assert stretch.num_steps == 1
 
 
 def test_metrics_are_quotients_of_sums():

@@ -188,6 +188,24 @@ def test_the_loss_is_the_sum_over_all_divided_by_the_count_of_all():
   assert abs(halves / 2 - losses.sum() / 14) > 0.01
 
 
+def test_every_replica_and_micro_batch_has_a_place_of_its_own():
+  strategy = _mirrored()
+
+  def compute_sums(features, place):
+    sums = bert.pretraining_sums(model(features), features)
+    number = 10 * place.replica + place.micro_batch
+    return {**sums, "place": (tf.cast(number, tf.float32), tf.constant(1.0))}
+
+  model, steps = _make_steps(
+    strategy,
+    compute_sums=compute_sums,
+    metrics=(*METRICS, "place"),
+    num_micro_batches=2,
+  )
+  # 0 and 1, 10 and 11.
+  assert steps(_batches(strategy), 1).means["place"] == 22 / 4
+
+
 @pytest.mark.parametrize("make_strategy", [_one_device, _mirrored])
 def test_a_step_whose_gradients_overflow_makes_no_update(make_strategy):
   strategy = make_strategy()
