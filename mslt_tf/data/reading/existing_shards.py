@@ -36,6 +36,20 @@ class _Opened:
   record: bytes
   naming: features.Naming
 
+  @property
+  def content(self) -> tuple[int, int, str, str]:
+    """What tells it from others, without reading it.
+
+    Examples differ in how many bytes they take, so that where a shard's blocks
+    begin depends on all of its content.
+    """
+    return (
+      self.shard.index.num_bytes,
+      self.shard.num_examples,
+      _sha256(self.shard.index.offsets.astype("<i8").tobytes()),
+      _sha256(self.record),
+    )
+
 
 def open_files(
   *,
@@ -56,11 +70,13 @@ def open_files(
     vocab_size: V, which all ids are below.
 
   Raises:
-    errors.InputError: a glob matches no file, or a file is no such shard.
+    errors.InputError: a glob matches no file, a file is no such shard, or one
+      to train on is a copy of one that is held out.
   """
   heldout_paths = _match(heldout_files, argument="heldout_files")
   matched = _match(train_files, argument="train_files")
-  train_paths = [path for path in matched if path not in heldout_paths]
+  held_out = {_file_of(path) for path in heldout_paths}
+  train_paths = [path for path in matched if _file_of(path) not in held_out]
   if not train_paths:
     raise errors.InputError(
       f"train_files={train_files!r} matches no file that"
@@ -87,6 +103,7 @@ def open_files(
     except errors.InputError as error:
       raise _malformed(each.shard.path, error) from error
   train, heldout = opened[: len(train_paths)], opened[len(train_paths) :]
+  _check_copies(train, heldout)
   return manifest.Data(
     source=f"{train_files},{heldout_files}",
     fingerprint=_fingerprint(train, heldout),
@@ -116,6 +133,21 @@ def _match(globs: str, *, argument: str) -> list[str]:
   if not found:
     raise errors.InputError(f"{argument}={globs!r} names no file.")
   return sorted(path for path in found if not _is_index(path, found))
+
+
+def _file_of(path: str) -> str:
+  """Returns the same for all paths of a file."""
+  return path if "://" in path else os.path.realpath(path)
+
+
+def _check_copies(train: Sequence[_Opened], heldout: Sequence[_Opened]) -> None:
+  paths = {each.content: each.shard.path for each in heldout}
+  for each in train:
+    if copied := paths.get(each.content):
+      raise errors.InputError(
+        f"train_files: {each.shard.path!r} is a copy of {copied!r} of"
+        " heldout_files; what is trained on must not be held out."
+      )
 
 
 def _is_index(path: str, found: set[str]) -> bool:
@@ -167,22 +199,9 @@ def _split(opened: Sequence[_Opened]) -> manifest.Split:
 
 
 def _fingerprint(train: Sequence[_Opened], heldout: Sequence[_Opened]) -> str:
-  """Returns what tells the shards from others, wherever they lie.
-
-  They are not read for it. Examples differ in how many bytes they take, so
-  that where a shard's blocks begin depends on all of its content.
-  """
+  """Returns what tells the shards from others, wherever they lie."""
   described = [
-    [
-      [
-        os.path.basename(each.shard.path),
-        each.shard.index.num_bytes,
-        each.shard.num_examples,
-        _sha256(each.shard.index.offsets.astype("<i8").tobytes()),
-        _sha256(each.record),
-      ]
-      for each in split
-    ]
+    [[os.path.basename(each.shard.path), *each.content] for each in split]
     for split in (train, heldout)
   ]
   return _sha256(json.dumps(described).encode())

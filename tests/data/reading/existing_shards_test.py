@@ -112,10 +112,30 @@ def test_a_shard_that_both_globs_match_is_held_out(directory):
   assert [shard.num_examples for shard in data.train.shards] == [3, 2]
 
 
+def test_a_shard_is_held_out_by_whatever_path(directory, monkeypatch):
+  (directory / "linked").symlink_to(directory)
+  monkeypatch.chdir(directory)
+  for heldout_files in ("c.tfrecord", "linked/c.tfrecord"):
+    data = open_files(
+      directory,
+      train_files=f"{directory}/*.tfrecord",
+      heldout_files=heldout_files,
+    )
+    assert [shard.num_examples for shard in data.train.shards] == [3, 2]
+
+
+def test_a_copy_of_what_is_held_out_is_not_trained_on(directory):
+  shutil.copy(directory / "c.tfrecord", directory / "b.tfrecord")
+  assert error_of(directory) == (
+    "train_files: 'DIR/b.tfrecord' is a copy of 'DIR/c.tfrecord' of"
+    " heldout_files; what is trained on must not be held out."
+  )
+
+
 @pytest.mark.parametrize("names", [{}, V2], ids=["bert", "v2"])
 def test_both_namings_give_the_same_batches(names, tmp_path):
-  for name in "abc":
-    write(tmp_path / f"{name}.tfrecord", make_example(names=names))
+  for name, count in (("a", 2), ("b", 2), ("c", 1)):
+    write(tmp_path / f"{name}.tfrecord", *[make_example(names=names)] * count)
   data = open_files(tmp_path)
   (batch,) = input_pipeline.heldout_batches(data, batch_size=2)
   # The second one fills the batch up.
