@@ -19,11 +19,11 @@ def comparable(
 ) -> list[recorded_run.RecordedRun]:
   """Returns the runs that have losses to compare, the baseline first.
 
-  Those on other data than the baseline are left out, and those without an
-  evaluation; `problems` says which.
+  Those on other data than the baseline are left out, whether trained or
+  evaluated on them, and those without an evaluation; `problems` says which.
   """
   evaluated = [run for run in runs if run.evaluations]
-  return [run for run in evaluated if _has_data_of(run, evaluated[0])]
+  return [run for run in evaluated if not _difference(run, evaluated[0])]
 
 
 def problems(runs: Sequence[recorded_run.RecordedRun]) -> list[str]:
@@ -32,12 +32,12 @@ def problems(runs: Sequence[recorded_run.RecordedRun]) -> list[str]:
     f"{run.name}: {problem}." for run in runs for problem in run.problems
   ]
   evaluated = [run for run in runs if run.evaluations]
-  lines += [
-    f"{run.name}: trained on other data than {evaluated[0].name}; its losses"
-    " are left out."
-    for run in evaluated
-    if not _has_data_of(run, evaluated[0])
-  ]
+  for run in evaluated:
+    if difference := _difference(run, evaluated[0]):
+      lines.append(
+        f"{run.name}: {difference} than {evaluated[0].name}; its losses are"
+        " left out."
+      )
   return lines
 
 
@@ -115,10 +115,18 @@ def first_below(
   return None
 
 
-def _has_data_of(
+def _difference(
   run: recorded_run.RecordedRun, first: recorded_run.RecordedRun
-) -> bool:
-  return run.data_fingerprint == first.data_fingerprint
+) -> str:
+  """Returns why losses cannot be compared with the first run's, if so."""
+  if run.data_fingerprint != first.data_fingerprint:
+    return "trained on other data"
+  if (
+    None not in (run.eval_examples, first.eval_examples)
+    and run.eval_examples != first.eval_examples
+  ):
+    return "evaluated on other examples (training.eval_examples)"
+  return ""
 
 
 def _reached(run: recorded_run.RecordedRun) -> dict[str, Any]:

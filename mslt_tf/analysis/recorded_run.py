@@ -43,7 +43,10 @@ class RecordedRun:
     shape: Sizes that costs depend on.
     schedule: Its stages.
     data_fingerprint: Of what it is trained on.
-    unigram_mlm_loss: Held-out loss of token frequencies alone, in nats.
+    eval_examples: The most held-out examples that its evaluations read,
+      infinity for all; None where it is not known.
+    unigram_mlm_loss: Loss of token frequencies alone on all held-out examples,
+      in nats.
     identity: Config fields that cannot change, by `section.field`.
     config_text: All of its config, as YAML.
     versions: Of the programs that it ran with.
@@ -64,6 +67,7 @@ class RecordedRun:
   shape: costs.Shape | None = None
   schedule: schedules.Schedule | None = None
   data_fingerprint: str | None = None
+  eval_examples: float | None = None
   unigram_mlm_loss: float | None = None
   identity: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   config_text: str = ""
@@ -151,6 +155,7 @@ def from_files(
     shape=shape,
     schedule=schedule,
     data_fingerprint=_fingerprint(identity, summary),
+    eval_examples=_eval_examples(summary),
     unigram_mlm_loss=_number(summary.get("unigram_mlm_loss")),
     identity=_flat(identity),
     config_text=config_text,
@@ -247,6 +252,14 @@ def _fingerprint(identity: Any, summary: Mapping[str, Any]) -> str | None:
   data = identity.get("data") if isinstance(identity, Mapping) else None
   found = _mapping(data).get("fingerprint", summary.get("data_fingerprint"))
   return found if isinstance(found, str) else None
+
+
+def _eval_examples(summary: Mapping[str, Any]) -> float | None:
+  training = _mapping(_mapping(summary.get("config")).get("training"))
+  if "eval_examples" not in training:
+    return None
+  most = training["eval_examples"]
+  return math.inf if most is None else _number(most)
 
 
 def _flat(tree: Any) -> dict[str, Any]:

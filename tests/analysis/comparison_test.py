@@ -1,5 +1,7 @@
 """A comparison says what the runs' own files say."""
 
+import math
+
 import pytest
 
 from mslt_tf.analysis import comparison
@@ -136,6 +138,21 @@ def test_runs_on_other_data_are_left_out_and_told(slow, fast):
   assert compared["problems"] == [
     "other: trained on other data than slow; its losses are left out."
   ]
+
+
+def test_runs_evaluated_on_other_examples_are_left_out_and_told(slow, fast):
+  few, many = [
+    make(name, fast.evaluations, eval_examples=count)
+    for name, count in (("few", 1024), ("many", math.inf))
+  ]
+  compared = comparison.compare([few, many])
+  assert list(compared["runs"]) == ["few"]
+  assert compared["problems"] == [
+    "many: evaluated on other examples (training.eval_examples) than few; its"
+    " losses are left out."
+  ]
+  # Where it is not known, it is taken to be the same.
+  assert list(comparison.compare([slow, many])["runs"]) == ["slow", "many"]
 
 
 def test_a_run_without_evaluations_leaves_the_rest(slow, fast):

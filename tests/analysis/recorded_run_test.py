@@ -1,6 +1,7 @@
 """A run is what its files say, and what they lack is told in a line."""
 
 import copy
+import math
 
 import pytest
 
@@ -91,6 +92,17 @@ def test_a_finished_run_took_what_its_summary_says():
   assert run.unigram_mlm_loss == 6.25
   assert run.data_fingerprint == "a"
   assert (run.machine, run.versions) == ({"cores": 2}, {"python": "3.11"})
+
+
+@pytest.mark.parametrize(
+  ("training", "expected"),
+  [({"eval_examples": 5}, 5), ({"eval_examples": None}, math.inf), ({}, None)],
+)
+def test_how_many_examples_are_evaluated_is_in_the_summarys_config(
+  training, expected
+):
+  summary = {**SUMMARY, "config": {"training": training}}
+  assert make(summary=summary).eval_examples == expected
 
 
 def test_a_run_that_goes_on_took_what_its_last_record_says():
