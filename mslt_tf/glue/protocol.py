@@ -119,10 +119,12 @@ class Run:
     return self.num_epochs * math.ceil(num_examples / self.batch_size)
 
   def num_warmup_steps(self, num_examples: int) -> int:
-    """Returns the steps in which the rate rises, rounded up."""
+    """Returns the steps in which the rate rises, rounded up; never all."""
+    num_steps = self.num_steps(num_examples)
     # Rounded first: 100 times 0.07 comes out a little above 7.
-    steps = self.num_steps(num_examples) * self.warmup_fraction
-    return math.ceil(round(steps, 6))
+    num_warmup_steps = math.ceil(round(num_steps * self.warmup_fraction, 6))
+    # The first one's rate is 0, so that a single step would train nothing.
+    return min(num_warmup_steps, num_steps - 1)
 
 
 def runs(

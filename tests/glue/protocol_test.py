@@ -65,6 +65,11 @@ def test_steps(num_examples, num_steps, num_warmup_steps):
   assert run.num_warmup_steps(num_examples) == num_warmup_steps
 
 
+def test_a_single_step_is_no_warmup():
+  run = protocol.Run("mrpc", "a", 3e-5, 1, 1, 32, 0.1)
+  assert (run.num_steps(32), run.num_warmup_steps(32)) == (1, 0)
+
+
 def test_warmup_is_not_a_step_longer_by_the_error_of_a_product():
   run = protocol.Run("mrpc", "a", 3e-5, 1, 1, 4, warmup_fraction=0.07)
   assert run.num_steps(400) == 100
