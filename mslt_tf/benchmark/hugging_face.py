@@ -21,6 +21,12 @@ class HuggingFace(contestants.Peer):
         f" --constraint requirements.txt '.[interop]' ({error})."
       ) from None
 
+    precision = config.training.precision
+    if precision == "mixed_float16":
+      raise errors.InputError(
+        f"training.precision={precision}: peers=hugging_face computes in"
+        " float32 or mixed_bfloat16."
+      )
     model = config.model
     network = transformers.BertForPreTraining(
       transformers.BertConfig(
@@ -50,7 +56,6 @@ class HuggingFace(contestants.Peer):
       ).to(device)
       for name, value in random_examples.features(config).items()
     }
-    half = torch.bfloat16
     loss_of = torch.nn.functional.cross_entropy
 
     def forward():
@@ -72,7 +77,9 @@ class HuggingFace(contestants.Peer):
 
     def step():
       with torch.autocast(
-        device, half, enabled=config.training.precision == "mixed_bfloat16"
+        device,
+        torch.bfloat16,
+        enabled=precision == "mixed_bfloat16",
       ):
         loss = forward()
       loss.backward()

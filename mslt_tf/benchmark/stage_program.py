@@ -4,6 +4,7 @@ Letters: B batch, S sequence, P predictions, D hidden, F intermediate, V
 vocabulary.
 """
 
+import functools
 import time
 from collections.abc import Callable
 
@@ -41,6 +42,9 @@ class StageProgram:
       variables = self._model.trainable_variables
       optimizer.prepare(variables)
       never = tf.Variable(False)
+    self._sums = functools.partial(
+      stage_training.sums_in_training, self._model, seed=config.training.seed
+    )
     self._steps = loop.TrainingSteps(
       strategy=self._strategy,
       compute_sums=self._sums,
@@ -72,6 +76,10 @@ class StageProgram:
       autograph=False,
     )
     self._gradients = tf.function(self._steps.gradients, autograph=False)
+    # The parts leave out what a step has from the beginning of its call.
+    self._frozen_kernels = self._strategy.run(
+      tf.function(self._model.frozen_kernels, autograph=False)
+    )
 
   @property
   def parts(self) -> dict[str, Callable[[int], None]]:
@@ -83,34 +91,27 @@ class StageProgram:
 
   def _run_forward(self, num_steps: int) -> None:
     for _ in range(num_steps):
-      loss = self._strategy.run(self._forward, args=(self._features,))
+      loss = self._strategy.run(
+        self._forward, args=(self._features, self._frozen_kernels)
+      )
     self._strategy.experimental_local_results(loss)[0].numpy()
 
   def _run_gradients(self, num_steps: int) -> None:
     for _ in range(num_steps):
-      gradients, _ = self._gradients(self._features)
+      gradients, _ = self._gradients(self._features, (self._frozen_kernels,))
     gradients[0].numpy()
 
   def _run_steps(self, num_steps: int) -> None:
     self._steps(self._iterator, num_steps)
 
-  def _forward_python(self, features):
+  def _forward_python(self, features, frozen_kernels):
     zero = tf.constant(0)
     sums = self._sums(
-      features, loop.Place(self._steps.batch_index.read_value(), zero, zero)
+      features,
+      loop.Place(self._steps.batch_index.read_value(), zero, zero),
+      frozen_kernels,
     )
     return tf.add_n([sums[name][0] for name in stage_training.LOSSES])
-
-  def _sums(
-    self, features, place: loop.Place, frozen_kernels=None
-  ) -> loop.Sums:
-    return stage_training.sums_in_training(
-      self._model,
-      features,
-      place,
-      frozen_kernels,
-      seed=self._config.training.seed,
-    )
 
   def matmul_flops_per_second(self) -> float:
     """Returns the best rate of `tf.matmul` on products that the step makes."""

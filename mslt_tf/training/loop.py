@@ -181,20 +181,25 @@ class TrainingSteps(tf.Module):
       is_asked_to_stop=bool(is_asked),
     )
 
-  def gradients(self, features: Features) -> tuple[list[tf.Tensor], Sums]:
+  def gradients(
+    self, features: Features, shared: tuple | None = None
+  ) -> tuple[list[tf.Tensor], Sums]:
     """Returns the gradients and sums of one batch; changes nothing.
 
     Args:
       features: Of the global batch, or a distributed value that holds every
         replica's share of it.
+      shared: What `compute_shared` returned, where that is at hand.
     """
+    if shared is None:
+      shared = self._strategy.run(self._compute_shared)
     gradients, sums, *_ = self._strategy.run(
       self._replica_gradients,
       args=(
         features,
         self.batch_index.read_value(),
         tf.constant(False),
-        self._strategy.run(self._compute_shared),
+        shared,
       ),
     )
     return [self._local(each) for each in gradients], self._named(
