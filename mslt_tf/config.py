@@ -116,7 +116,8 @@ class TrainingConfig:
 
   Attributes:
     precision: What matrix products are computed in; weights are float32.
-      `mixed_float16` scales the loss.
+      `mixed_float16` scales the loss. Of float32, TensorFlow itself makes TF32
+      on GPUs since Ampere, and bfloat16 on TPUs.
     strategy: `one_device`, `mirrored` (all GPUs of a machine),
       `multi_worker_mirrored` (the machines in the variable `TF_CONFIG`), `tpu`;
       `auto` takes the workers of `TF_CONFIG`, otherwise all GPUs.
@@ -196,13 +197,9 @@ def load(text: str, *, source: str, overrides: Sequence[str] = ()) -> Config:
   Raises:
     InputError: naming `source` and the field.
   """
-  try:
-    tree = strict_yaml.load(text)
-    for override in overrides:
-      _override(tree, override)
-    return _config(tree)
-  except errors.InputError as error:
-    raise errors.InputError(f"{source}: {error}") from error
+  return _load(
+    _config, text, source, overrides, flag="--set", form="section.field=value"
+  )
 
 
 def load_model(text: str, *, source: str) -> ModelConfig:
@@ -228,6 +225,7 @@ def load_flat(
   *,
   source: str,
   overrides: Sequence[str] = (),
+  flag: str = "--set",
 ) -> _T:
   """Reads a dataclass from YAML text that has its fields and no sections.
 
@@ -236,15 +234,35 @@ def load_flat(
     text: YAML text.
     source: What to call the text in errors, such as its path.
     overrides: `field=value` settings that replace fields of the text.
+    flag: What gives them, for errors.
 
   Raises:
     InputError: naming `source` and the field.
   """
+  return _load(
+    lambda tree: _construct(target, tree, ""),
+    text,
+    source,
+    overrides,
+    flag=flag,
+    form="field=value",
+  )
+
+
+def _load(
+  build: Callable[[Any], _T],
+  text: str,
+  source: str,
+  overrides: Sequence[str],
+  *,
+  flag: str,
+  form: str,
+) -> _T:
   try:
     tree = strict_yaml.load(text)
     for override in overrides:
-      _override(tree, override)
-    return _construct(target, tree, "")
+      _override(tree, override, flag=flag, form=form)
+    return build(tree)
   except errors.InputError as error:
     raise errors.InputError(f"{source}: {error}") from error
 
@@ -444,13 +462,11 @@ def _check_keys(tree, allowed, prefix, *, required=()):
       raise errors.InputError(f"{prefix}{key} is missing.")
 
 
-def _override(tree: Any, override: str) -> None:
+def _override(tree: Any, override: str, *, flag: str, form: str) -> None:
   path, equals, text = override.partition("=")
   *sections, field = path.split(".")
   if not equals or not all([*sections, field]):
-    raise errors.InputError(
-      f"--set={override} must have the form section.field=value."
-    )
+    raise errors.InputError(f"{flag}={override} must have the form {form}.")
   if not isinstance(tree, dict):
     return  # The config itself is wrong; its own check says so.
   for depth, section in enumerate(sections, start=1):
@@ -458,12 +474,12 @@ def _override(tree: Any, override: str) -> None:
     if not isinstance(tree, dict):
       what = ".".join(sections[:depth])
       raise errors.InputError(
-        f"--set={override}: {what}={tree!r} has no fields."
+        f"{flag}={override}: {what}={tree!r} has no fields."
       )
   try:
     tree[field] = strict_yaml.load(text)
   except errors.InputError as error:
-    raise errors.InputError(f"--set={override}: {error}") from error
+    raise errors.InputError(f"{flag}={override}: {error}") from error
 
 
 def _plain(value: Any) -> Any:

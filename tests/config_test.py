@@ -717,6 +717,7 @@ def test_a_config_may_be_one_dataclass_without_sections():
       "flat.yaml: sise is not a field; did you mean size?",
     ),
     ("[1]", [], "flat.yaml: the config must be a mapping"),
+    ("rates: [1]", ["size"], "--set=size must have the form field=value."),
   ],
 )
 def test_what_such_a_config_cannot_be_is_named(text, overrides, message):

@@ -66,8 +66,9 @@ class Bert(tf.keras.Model):
     """Makes all weights; their values depend on `seed` and their names.
 
     Args:
-      precision: `float32`, `mixed_bfloat16` or `mixed_float16`. Weights and
-        their gradients are float32 in all three.
+      precision: `float32`, `mixed_bfloat16` or `mixed_float16`. Weights are
+        float32 in all three, and so is the type of their gradients, which
+        mixed precision sums over tokens in its own.
     """
     super().__init__(name="model")
     common: dict[str, Any] = {

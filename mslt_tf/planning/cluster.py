@@ -102,16 +102,9 @@ def load(text: str, *, source: str, overrides: Sequence[str] = ()) -> Cluster:
   Raises:
     InputError: naming `source` and the field.
   """
-  for override in overrides:
-    if "=" not in override:
-      raise errors.InputError(
-        f"--set_cluster={override} must have the form field=value."
-      )
-  return config_lib.load_flat(Cluster, text, source=source, overrides=overrides)
-
-
-def with_devices(cluster: Cluster, num_devices: int) -> Cluster:
-  return dataclasses.replace(cluster, num_devices=num_devices)
+  return config_lib.load_flat(
+    Cluster, text, source=source, overrides=overrides, flag="--set_cluster"
+  )
 
 
 def numbers_of_devices(texts: Sequence[str]) -> list[int]:

@@ -64,6 +64,11 @@ def test_fields_can_be_replaced():
     ("num_device=3", "num_device is not a field; did you mean num_devices?"),
     ("num_devices=x", "num_devices='x' must be a whole number."),
     ("num_devices", "--set_cluster=num_devices must have the form field=value"),
+    (
+      "num_devices.x=1",
+      "--set_cluster=num_devices.x=1: num_devices=5 has no fields.",
+    ),
+    ("overlap=[", "--set_cluster=overlap=[: not valid YAML"),
   ],
 )
 def test_impossible_clusters(override, message):

@@ -80,7 +80,7 @@ def test_all_stages_fit_with_the_most_parts_of_any():
 
 def test_one_device_reduces_nothing():
   alone = dataclasses.replace(
-    SETTING, cluster=cluster_lib.with_devices(CLUSTER, 1)
+    SETTING, cluster=dataclasses.replace(CLUSTER, num_devices=1)
   )
   totals = forecast.forecast("mslt", TWO_STAGES, alone).totals
   assert (totals.all_reduced_bytes, totals.sent_bytes) == (0, 0)

@@ -1,5 +1,6 @@
 """What the planner answers for configs, as text and as a tree for JSON."""
 
+import dataclasses
 import json
 import pathlib
 
@@ -113,7 +114,7 @@ def test_measured_rates_replace_the_data_sheet():
     "matmul_flops_per_second": 1e12,
   }
   calibration = planner.calibrate(config, json.dumps(measured), source="file")
-  alone = cluster_lib.with_devices(CLUSTER, 1)
+  alone = dataclasses.replace(CLUSTER, num_devices=1)
   answer = planner.compare(
     config, alone, num_growing_stages=4, calibration=calibration
   )
