@@ -16,6 +16,8 @@ from mslt_tf import schedules
 BACKWARD_PER_FORWARD = 2
 BYTES_PER_PARAMETER = 4  # float32
 NUM_SLOTS = 2  # LAMB's moments, each as large as its weight.
+# What layers compute in, by `training.precision`.
+COMPUTE_BYTES = {"float32": 4, "mixed_float16": 2, "mixed_bfloat16": 2}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -184,12 +184,11 @@ def frozen_states_bytes(
     return 0
   if num_examples is None:
     return limit
-  per_number = 4 if config.training.precision == "float32" else 2
   needed = (
     num_examples
     * config.data.sequence_length
     * config.model.hidden_size
-    * per_number
+    * costs.COMPUTE_BYTES[config.training.precision]
   )
   return needed if needed <= limit else 0
 
@@ -212,9 +211,11 @@ def disk_bytes(
   ]
   is_carried = config.optimizer.state_at_growth == "carried"
   per_parameter = costs.BYTES_PER_PARAMETER
-  # A file has every weight; the optimizer's two moments of what is trained are
-  # in checkpoints, where they are carried those of all in the stage's file.
-  stage_files = sum(total * (3 if is_carried else 1) for total, _ in parameters)
+  # A file has every weight; the optimizer's moments of what is trained are in
+  # checkpoints, where they are carried those of all in the stage's file.
+  stage_files = sum(
+    total * (1 + costs.NUM_SLOTS * is_carried) for total, _ in parameters
+  )
   shape, initial_layers = cost_shape(config), config.schedule.initial_layers
   if initial_layers is not None:
     stage_files += (
@@ -222,7 +223,9 @@ def disk_bytes(
       + costs.embedding_parameters(shape)
       + costs.head_parameters(shape)
     )
-  checkpoint = max(total + 2 * trained for total, trained in parameters)
+  checkpoint = max(
+    total + costs.NUM_SLOTS * trained for total, trained in parameters
+  )
   num_checkpoints = config.training.keep_checkpoints + 1
   weights_bytes = per_parameter * (stage_files + num_checkpoints * checkpoint)
   return weights_bytes + frozen_states_bytes(config, num_examples)

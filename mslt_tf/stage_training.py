@@ -1,6 +1,7 @@
 """One stage of pre-training, from the file of the stage before to its own."""
 
 import contextlib
+import functools
 import math
 import re
 import time
@@ -108,7 +109,9 @@ class StageTraining:
     self._count_lost_time()
     self._steps = loop.TrainingSteps(
       strategy=cluster.strategy,
-      compute_sums=self._sums_in_training,
+      compute_sums=functools.partial(
+        sums_in_training, self._model, seed=config.training.seed
+      ),
       compute_counts=bert.pretraining_counts,
       compute_shared=lambda: (self._model.frozen_kernels(),),
       metrics=METRICS,
@@ -363,17 +366,6 @@ class StageTraining:
     if self._log:
       self._log.close()
     self._start_from_here()
-
-  def _sums_in_training(
-    self, features, place: loop.Place, frozen_kernels
-  ) -> loop.Sums:
-    return sums_in_training(
-      self._model,
-      features,
-      place,
-      frozen_kernels,
-      seed=self._config.training.seed,
-    )
 
   def _train(self, num_steps: int) -> loop.Stretch:
     start = time.monotonic()

@@ -209,6 +209,7 @@ def test_our_shards_are_read_by_model_garden(shards):
     records.batch(data.train.num_examples).get_single_element(),
     sequence_length=16,
     max_predictions=3,
+    vocab_size=46,
   )
   ours["next_sentence_labels"] = ours["next_sentence_labels"][:, tf.newaxis]
   batches = list(load_in_model_garden(shards, use_v2_feature_names=False))

@@ -542,15 +542,15 @@ def test_a_missing_stage_file_is_named(finished, make_config, tmp_path):
 @pytest.fixture
 def ruin_batch(monkeypatch):
   """Makes the loss of batch 5, for step 6 in stage 2, no number."""
-  compute_sums = stage_training.StageTraining._sums_in_training
+  compute_sums = stage_training.sums_in_training
 
-  def ruined(self, features, place, frozen_kernels):
-    sums = compute_sums(self, features, place, frozen_kernels)
+  def ruined(model, features, place, frozen_kernels, *, seed):
+    sums = compute_sums(model, features, place, frozen_kernels, seed=seed)
     total, count = sums["mlm_loss"]
     factor = tf.where(place.batch_index == 5, math.nan, 1.0)
     return {**sums, "mlm_loss": (total * factor, count)}
 
-  monkeypatch.setattr(stage_training.StageTraining, "_sums_in_training", ruined)
+  monkeypatch.setattr(stage_training, "sums_in_training", ruined)
 
 
 def test_a_loss_that_is_no_number_ends_the_run_with_its_checkpoint(

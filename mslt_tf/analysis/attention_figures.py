@@ -5,6 +5,7 @@ Letters: L layers, N heads, S sequence.
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import matplotlib
@@ -257,4 +258,4 @@ def _margin(tokens: Sequence[str], font: int) -> float:
 
 def _every(length: int, side: float, pitch: float = _PITCH) -> int:
   """Returns which tokens have room for their names: every so many."""
-  return -(-length * pitch // side).__int__() if length * pitch > side else 1
+  return max(1, math.ceil(length * pitch / side))

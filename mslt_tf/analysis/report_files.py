@@ -55,10 +55,11 @@ def write(
   fine_tuning, problems = _read_fine_tuning(fine_tuning_workdirs)
   compared["problems"] += problems
   compared["fine_tuning"] = results_lib.as_dict(fine_tuning)
+  verdict = list(filter(None, [comparison.learnt(compared)]))
   shown = comparison.comparable(runs)
   pre_training = comparison_tables.pre_training(compared)
   content = report.Report(
-    verdict=[each for each in [_verdict(compared)] if each],
+    verdict=verdict,
     problems=compared["problems"],
     sections=_sections(
       runs,
@@ -72,13 +73,7 @@ def write(
   directory.write_text("report.md", report.as_markdown(content))
   directory.write_text("report.html", report.as_html(content))
   text = tables.as_text(pre_training[:1])
-  return "\n\n".join(filter(None, [text, _verdict(compared)])), compared[
-    "problems"
-  ]
-
-
-def _verdict(compared) -> str:
-  return comparison.learnt(compared) if compared["runs"] else ""
+  return "\n\n".join([text, *verdict]), compared["problems"]
 
 
 def _sections(

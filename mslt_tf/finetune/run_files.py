@@ -144,11 +144,9 @@ class RunFiles:
     directory.write_json(
       TASK_FILE,
       {
-        "task": task.name,
         "labels": list(task.labels),
         "takes_pairs": takes_pairs,
         "max_sequence_length": max_sequence_length,
-        "label_range": task.label_range,
       },
     )
 

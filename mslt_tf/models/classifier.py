@@ -92,7 +92,7 @@ class Classifier(tf.keras.Model):
     if dropout is not None:
       pooled = dropout(pooled, self._dropout_rate, self._last_site)
     table = tf.cast(self.output_weights, pooled.dtype)
-    return fused.exact_with_bias(
+    return fused.add_bias_in_float32(
       tf.matmul(pooled, table, transpose_b=True),
       tf.convert_to_tensor(self.output_bias),
     )

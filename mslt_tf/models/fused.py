@@ -78,17 +78,17 @@ def gelu(inputs: tf.Tensor, bias: tf.Tensor, *, approximate: bool) -> tf.Tensor:
 
 @_kernel
 def _gelu(inputs, bias, approximate):
-  outputs = tf.nn.gelu(_exact(inputs) + bias, approximate=approximate)
+  outputs = tf.nn.gelu(_float32(inputs) + bias, approximate=approximate)
   return tf.cast(outputs, inputs.dtype)
 
 
 @_kernel
 def _gelu_gradient(inputs, bias, upstream, approximate):
-  biased = _exact(inputs) + bias
+  biased = _float32(inputs) + bias
   with tf.GradientTape() as tape:
     tape.watch(biased)
     outputs = tf.nn.gelu(biased, approximate=approximate)
-  to_inputs = tape.gradient(outputs, biased, _exact(upstream))
+  to_inputs = tape.gradient(outputs, biased, _float32(upstream))
   return tf.cast(to_inputs, inputs.dtype)
 
 
@@ -145,7 +145,7 @@ def norm_of_sum(
 def _norm_of_sum(inputs, bias, residual, gamma, beta, key, rate):
   """Returns the outputs, and for the gradient what `_normalised` returns."""
   factors = _factors(key, inputs, rate)
-  summed = _exact(residual) + (_exact(inputs) + bias) * factors
+  summed = _float32(residual) + (_float32(inputs) + bias) * factors
   normalised, inverse = _normalised(summed)
   return [
     *[
@@ -161,7 +161,7 @@ def _norm_of_sum_gradient(normalised, inverse, gamma, key, rate, upstream):
   """Returns the gradients to inputs and residual, and to each gamma's use."""
   factors = _factors(key, normalised, rate)
   dtype = normalised.dtype
-  normalised, upstream = _exact(normalised), _exact(upstream)
+  normalised, upstream = _float32(normalised), _float32(upstream)
   to_sum = _through_norm(upstream * gamma, normalised, inverse)
   return [
     tf.cast(each, dtype)
@@ -205,7 +205,7 @@ def norm(
 
 @_kernel
 def _norm(inputs, gamma, beta, dtype, key, rate):
-  normalised, _ = _normalised(_exact(inputs))
+  normalised, _ = _normalised(_float32(inputs))
   outputs = (normalised * gamma + beta) * _factors(key, inputs, rate)
   return tf.cast(outputs, dtype)
 
@@ -213,8 +213,8 @@ def _norm(inputs, gamma, beta, dtype, key, rate):
 @_kernel
 def _norm_gradient(inputs, gamma, key, rate, upstream):
   """Returns the gradients to inputs, and to each use of gamma and beta."""
-  normalised, inverse = _normalised(_exact(inputs))
-  to_outputs = _exact(upstream) * _factors(key, inputs, rate)
+  normalised, inverse = _normalised(_float32(inputs))
+  to_outputs = _float32(upstream) * _factors(key, inputs, rate)
   to_inputs = _through_norm(to_outputs * gamma, normalised, inverse)
   return (
     tf.cast(to_inputs, inputs.dtype),
@@ -267,7 +267,7 @@ def add_bias(inputs: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
   return fused(inputs, bias)
 
 
-def exact_with_bias(inputs: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+def add_bias_in_float32(inputs: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
   """Returns inputs [M, D] plus bias [D], in float32."""
 
   @_with_gradient
@@ -277,14 +277,14 @@ def exact_with_bias(inputs: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
         out_backprop=upstream
       )
 
-    return _exact_with_bias(inputs, bias), gradient
+    return _sum_with_bias(inputs, bias), gradient
 
   return fused(inputs, bias)
 
 
 @_kernel
-def _exact_with_bias(inputs, bias):
-  return _exact(inputs) + bias
+def _sum_with_bias(inputs, bias):
+  return _float32(inputs) + bias
 
 
 def attention(
@@ -323,9 +323,9 @@ def attention(
     queries, keys, values = _split_heads(projected, bias, score_bias, num_heads)
     scores = tf.matmul(queries, keys, transpose_b=True)  # [B, N, S, S]
     # TensorFlow's softmax has all of a CPU's threads and vector instructions.
-    exact = _scores(scores, score_bias, scale)
+    scores = _scores(scores, score_bias, scale)
     # Told its rank, Grappler does not warn of it.
-    softmax = tf.nn.softmax(tf.ensure_shape(exact, [None] * 4))
+    softmax = tf.nn.softmax(tf.ensure_shape(scores, [None] * 4))
     if rate:
       softmax, weights = _dropped(softmax, projected.dtype, key, rate)
     else:
@@ -362,20 +362,20 @@ def attention(
 @_kernel
 def _split_heads(projected, bias, score_bias, num_heads):
   """Returns three tensors [B, N, S, H]."""
-  biased = tf.cast(_exact(projected) + bias, projected.dtype)
+  biased = tf.cast(_float32(projected) + bias, projected.dtype)
   return tf.unstack(_split(biased, 3, score_bias, num_heads))
 
 
 @_kernel
 def _scores(products, score_bias, scale):
-  return _exact(products) * scale + score_bias
+  return _float32(products) * scale + score_bias
 
 
 @_kernel
 def _dropped(softmax, dtype, key, rate):
   """Returns the softmax in another type, before and after dropout."""
   before = tf.cast(softmax, dtype)
-  after = tf.cast(_exact(before) * _factors(key, before, rate), dtype)
+  after = tf.cast(_float32(before) * _factors(key, before, rate), dtype)
   return [before, after]
 
 
@@ -386,7 +386,7 @@ def _context_gradient(context, upstream, score_bias, num_heads):
   The products, [B, N, S, 1], are summed over H.
   """
   products = _split(
-    _exact(context) * _exact(upstream), 1, score_bias, num_heads
+    _float32(context) * _float32(upstream), 1, score_bias, num_heads
   )
   to_context = _split(upstream, 1, score_bias, num_heads)
   return to_context[0], _sum_of_columns(products[0])
@@ -394,8 +394,8 @@ def _context_gradient(context, upstream, score_bias, num_heads):
 
 @_kernel
 def _scores_gradient(softmax, to_weights, products, scale, key, rate):
-  to_softmax = _exact(to_weights) * _factors(key, softmax, rate)
-  to_scores = _exact(softmax) * (to_softmax - products) * scale
+  to_softmax = _float32(to_weights) * _factors(key, softmax, rate)
+  to_scores = _float32(softmax) * (to_softmax - products) * scale
   return tf.cast(to_scores, softmax.dtype)
 
 
@@ -439,7 +439,7 @@ def cross_entropy(
     # The largest probability is one over the sum of all exp(logit - largest).
     log_sum = _pick(logits, best) - tf.math.log(_pick(softmax, best))
     losses = log_sum - _pick(logits, labels)
-    is_right = _exact(best == labels)
+    is_right = _float32(best == labels)
     sums = tf.reduce_sum(losses * weights), tf.reduce_sum(is_right * weights)
     return sums, gradient
 
@@ -457,7 +457,7 @@ def _pick(matrix: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
   return tf.gather(matrix, columns, batch_dims=1)
 
 
-def _exact(tensor: tf.Tensor) -> tf.Tensor:
+def _float32(tensor: tf.Tensor) -> tf.Tensor:
   return tf.cast(tensor, tf.float32)
 
 
@@ -477,4 +477,4 @@ def _factors(key: tf.Tensor, like: tf.Tensor, rate: float) -> tf.Tensor | float:
 def _sum_of_rows(matrix: tf.Tensor) -> tf.Tensor:
   """Returns float32 [D], the sum over the rows of [M, D]."""
   ones = tf.ones([1, tf.shape(matrix)[0]], matrix.dtype)
-  return _exact(tf.matmul(ones, matrix)[0])
+  return _float32(tf.matmul(ones, matrix)[0])

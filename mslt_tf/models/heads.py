@@ -111,7 +111,7 @@ class NextSentenceHead(encoder.NamedWeights):
 def _logits(states: tf.Tensor, table, bias) -> tf.Tensor:
   """Returns states [M, D] times table [C, D], transposed, plus bias [C]."""
   logits = tf.matmul(states, tf.cast(table, states.dtype), transpose_b=True)
-  return fused.exact_with_bias(logits, tf.convert_to_tensor(bias))
+  return fused.add_bias_in_float32(logits, tf.convert_to_tensor(bias))
 
 
 def classification_sums(

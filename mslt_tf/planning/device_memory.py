@@ -6,7 +6,6 @@ from mslt_tf import costs
 from mslt_tf import schedules
 
 _FLOAT32 = costs.BYTES_PER_PARAMETER
-_COMPUTE_BYTES = {"float32": 4, "mixed_float16": 2, "mixed_bfloat16": 2}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +65,7 @@ def device_memory(
     num_micro_batches: Parts that it goes through the model in.
     reserved: Bytes that the framework takes.
   """
-  compute_bytes = _COMPUTE_BYTES[model.precision]
+  compute_bytes = costs.COMPUTE_BYTES[model.precision]
   layer_weights = stage.num_layers * costs.layer_parameters(model.shape)
   gradients = cost.gradient_bytes * (2 if num_micro_batches > 1 else 1)
   return DeviceMemory(

@@ -157,10 +157,7 @@ def _steps(
   cluster: cluster_lib.Cluster,
   flops: float,
 ) -> list[step_time.StepTime]:
-  num_bytes = sum(costs.update_bytes_per_weight().values())
-  rates = step_time.Rates(
-    flops, flops, flops, num_bytes / cluster.memory_bandwidth
-  )
+  rates = step_time.uniform_rates(flops, cluster)
   return [
     step_time.step_time(
       cost, rates=rates, cluster=cluster, batch_size=BATCH_SIZE

@@ -109,7 +109,7 @@ def sweep(
   rows = []
   for number in devices:
     where = setting(
-      config, cluster_lib.with_devices(cluster, number), calibration
+      config, dataclasses.replace(cluster, num_devices=number), calibration
     )
     rows.append(
       [

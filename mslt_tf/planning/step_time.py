@@ -60,7 +60,11 @@ class StepTime:
 
 def rates_of(cluster: cluster_lib.Cluster, precision: str) -> Rates:
   """Returns rates by the data sheet: one achieved share for all products."""
-  flops = cluster.achieved_flops(precision)
+  return uniform_rates(cluster.achieved_flops(precision), cluster)
+
+
+def uniform_rates(flops: float, cluster: cluster_lib.Cluster) -> Rates:
+  """Returns rates of a device with the same FLOP/s in all products."""
   num_bytes = sum(costs.update_bytes_per_weight().values())
   return Rates(flops, flops, flops, num_bytes / cluster.memory_bandwidth)
 

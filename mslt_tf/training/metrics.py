@@ -1,4 +1,4 @@
-"""Metrics of a run: JSON lines, TensorBoard events and the progress line."""
+"""Metrics of a run as JSON lines and TensorBoard events, and its clock."""
 
 import json
 import os

@@ -135,14 +135,14 @@ def test_add_bias():
   )
 
 
-def test_exact_with_bias():
+def test_add_bias_in_float32():
   _assert_same(
-    fused.exact_with_bias,
+    fused.add_bias_in_float32,
     lambda x, bias: x + bias,
     [_random(0, M, D), _random(1, D)],
   )
   half = tf.cast(_random(0, M, D), tf.bfloat16)
-  output = fused.exact_with_bias(half, _random(1, D))
+  output = fused.add_bias_in_float32(half, _random(1, D))
   assert output.dtype == tf.float32
   np.testing.assert_array_equal(
     output, tf.cast(half, tf.float32) + _random(1, D)

@@ -205,7 +205,7 @@ def _add_steps(
       [given_vocabulary.sha256]
     )
   group_settings = {
-    split: build_lib.shard_settings(
+    split: build_lib.example_settings(
       settings, split, vocab_path=vocab_path, vocab_sha256=""
     )
     for split in build_lib.SPLITS

@@ -2,7 +2,8 @@
 
 1. Text is read into files of documents, sorted by their keys (`corpus`).
 2. A vocabulary is learnt from a sample of them, unless one is given.
-3. Groups of documents are made into examples in a random order (`shards`).
+3. Groups of documents are made into examples in a random order
+   (`example_groups`).
 4. Ranges of these are the shards.
 
 A task leaves one file, which appears under its name when it is whole. So a
@@ -240,7 +241,7 @@ class _Build:
         split,
         text,
         groups[split],
-        shard_settings(
+        example_settings(
           self._settings,
           split,
           vocab_path=self._vocab_path,
@@ -360,7 +361,7 @@ def check_num_shards(settings: Settings, split: str, num_examples: int) -> None:
   )
 
 
-def shard_settings(
+def example_settings(
   settings: Settings, split: str, *, vocab_path: str, vocab_sha256: str
 ) -> example_groups.Settings:
   """Returns how the examples of a split are made."""

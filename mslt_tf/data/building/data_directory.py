@@ -28,7 +28,7 @@ _LOCK_FILE = ".lock"  # In the output directory, and there for good.
 _OWN_FILE = re.compile(
   r"((arguments|text|examples|manifest)\.json|vocab\.txt|text-\d+-\d+"
   r"|examples-(train|heldout)-\d+"
-  r"|(train|heldout)-\d+-of-\d+\.tfrecord(\.index)?|lock)(\.[0-9a-f]{32})?"
+  r"|(train|heldout)-\d+-of-\d+\.tfrecord(\.index)?)(\.[0-9a-f]{32})?"
 )
 
 

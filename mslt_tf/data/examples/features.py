@@ -141,7 +141,7 @@ def parse_batch(
   *,
   sequence_length: int,
   max_predictions: int,
-  vocab_size: int | None = None,
+  vocab_size: int,
   naming: Naming = Naming.BERT,
 ) -> dict[str, tf.Tensor]:
   """Returns the features of `serialized` [B] examples.
@@ -150,13 +150,13 @@ def parse_batch(
     serialized: [B] strings, each a serialized `tf.train.Example`.
     sequence_length: S.
     max_predictions: P.
-    vocab_size: V; where it is given, the `limits` are checked.
+    vocab_size: V.
     naming: what the examples call their features.
 
   Returns:
     int32 [B, S] and [B, P], float32 [B, P] for the weights, and int32 [B] for
     the next-sentence labels, by the names of this module. A malformed example
-    raises `tf.errors.InvalidArgumentError`.
+    raises `tf.errors.InvalidArgumentError`; outside the `limits` is malformed.
   """
   specs = {
     name: tf.io.FixedLenFeature(
@@ -168,15 +168,14 @@ def parse_batch(
     serialized, {naming.stored(name): spec for name, spec in specs.items()}
   )
   parsed = {name: stored[naming.stored(name)] for name in specs}
-  if vocab_size is not None:
-    # A GPU would look up zeros for an id out of range, and XLA another id.
-    is_within = [
-      tf.reduce_all((parsed[name] >= 0) & (parsed[name] < limit))
-      for name, limit in limits(sequence_length, vocab_size).items()
-    ]
-    tf.debugging.Assert(
-      tf.reduce_all(is_within), ["an id or a position is out of range"]
-    )
+  # A GPU would look up zeros for an id out of range, and XLA another id.
+  is_within = [
+    tf.reduce_all((parsed[name] >= 0) & (parsed[name] < limit))
+    for name, limit in limits(sequence_length, vocab_size).items()
+  ]
+  tf.debugging.Assert(
+    tf.reduce_all(is_within), ["an id or a position is out of range"]
+  )
   parsed[NEXT_SENTENCE_LABELS] = tf.squeeze(
     parsed[NEXT_SENTENCE_LABELS], axis=-1
   )

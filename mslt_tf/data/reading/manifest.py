@@ -166,13 +166,13 @@ def _check_vocabulary(path: str, *, sha256: str) -> None:
 def check(
   data: Data,
   *,
-  vocab_size: int | None = None,
-  sequence_length: int | None = None,
-  max_predictions: int | None = None,
-  lower_case: bool | None = None,
+  vocab_size: int,
+  sequence_length: int,
+  max_predictions: int,
+  lower_case: bool,
   vocab_sha256: str | None = None,
 ) -> None:
-  """Compares the data with what a model expects; None expects nothing.
+  """Compares the data with what a model expects, the vocabulary if it is given.
 
   Raises:
     errors.InputError: they differ.

@@ -360,7 +360,6 @@ def test_an_unfinished_build_is_built_again(corpus, tmp_path):
     "text-000003-000000",
     "examples-heldout-000000.0123456789abcdef0123456789abcdef",
     "train-00001-of-00002.tfrecord.index",
-    "lock",
   ):
     (scratch / name).write_bytes(b"half a reco")
   (unfinished / "train-00000-of-00003.tfrecord").write_bytes(b"old")

@@ -160,6 +160,7 @@ def test_a_parsed_batch_has_the_shapes_and_types_of_the_model_inputs():
     tf.constant(_serialized(EXAMPLES) + _serialized(EXAMPLES[:1])),
     sequence_length=4,
     max_predictions=2,
+    vocab_size=70_001,
   )
   assert {
     name: (value.dtype.name, tuple(value.shape))

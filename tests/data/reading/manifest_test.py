@@ -164,6 +164,11 @@ def test_a_missing_file_is_an_error_that_names_it(directory, name):
     manifest.open_data(str(directory))
 
 
+EXPECTED = dict(
+  vocab_size=1234, sequence_length=5, max_predictions=2, lower_case=True
+)
+
+
 @pytest.mark.parametrize(
   "expected, message",
   [
@@ -175,17 +180,11 @@ def test_a_missing_file_is_an_error_that_names_it(directory, name):
 )
 def test_data_for_another_model_is_an_error(data, expected, message):
   with pytest.raises(errors.InputError, match=message):
-    manifest.check(data, **expected)
+    manifest.check(data, **(EXPECTED | expected))
 
 
 def test_data_for_this_model_is_right(data):
-  manifest.check(
-    data,
-    vocab_size=1234,
-    sequence_length=5,
-    max_predictions=2,
-    lower_case=True,
-  )
+  manifest.check(data, **EXPECTED)
   with pytest.raises(dataclasses.FrozenInstanceError):
     data.vocab_size = 1
 
