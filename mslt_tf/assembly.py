@@ -1,5 +1,6 @@
 """A config turned into objects: data, model, learning rate and optimizer."""
 
+import dataclasses
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -8,6 +9,7 @@ from mslt_tf import config as config_lib
 from mslt_tf import outline
 from mslt_tf.data.reading import existing_shards
 from mslt_tf.data.reading import manifest
+from mslt_tf.models import architecture
 from mslt_tf.models import bert
 from mslt_tf.optimization import lamb
 from mslt_tf.optimization import learning_rates
@@ -43,22 +45,12 @@ def make_model(
   config: config_lib.Config, stage: outline.PlacedStage
 ) -> bert.Bert:
   """Returns a freshly initialised model of the stage's depth."""
-  model = config.model
+  sizes = architecture.of(config.model, num_layers=stage.stage.num_layers)
   return bert.Bert(
-    vocab_size=model.vocab_size,
-    hidden_size=model.hidden_size,
-    num_layers=stage.stage.num_layers,
-    num_heads=model.num_heads,
-    intermediate_size=model.intermediate_size,
-    max_positions=model.max_positions,
-    num_segments=model.num_segments,
-    activation=model.activation,
-    hidden_dropout=model.hidden_dropout,
-    attention_dropout=model.attention_dropout,
-    initializer_range=model.initializer_range,
+    **dataclasses.asdict(sizes),
     num_frozen_layers=stage.stage.num_frozen_layers,
     freeze_embeddings=stage.stage.freeze_embeddings,
-    dropout_when_frozen=model.dropout_when_frozen,
+    dropout_when_frozen=config.model.dropout_when_frozen,
     precision=config.training.precision,
     seed=config.training.seed,
   )

@@ -30,9 +30,6 @@ DATA_FILE = "data.json"
 _FACTS_FILE = "imported.json"
 
 _STAGE = re.compile(r"^stage_([1-9]\d*)/?$")
-_ARCHITECTURE_FIELDS = [
-  field.name for field in dataclasses.fields(architecture_lib.Architecture)
-]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +102,7 @@ def find(workdir: str, *, stage: int | None = None) -> FinishedStage:
       f"stage={stage} is not finished in {workdir}; these are:"
       f" {', '.join(map(str, finished))}."
     )
-  sizes = {name: getattr(model, name) for name in _ARCHITECTURE_FIELDS}
+  architecture = architecture_lib.of(model)
   if config is None:
     history = _imported_history(directory)
   elif number > len(config.schedule.stages):
@@ -113,12 +110,14 @@ def find(workdir: str, *, stage: int | None = None) -> FinishedStage:
       f"{workdir}: stage {number} is not in the schedule of {CONFIG_FILE}."
     )
   else:
-    sizes["num_layers"] = config.schedule.stages[number - 1].num_layers
+    architecture = dataclasses.replace(
+      architecture, num_layers=config.schedule.stages[number - 1].num_layers
+    )
     history = _history(directory, config, number)
   return FinishedStage(
     directory=directory,
     number=number,
-    architecture=architecture_lib.Architecture(**sizes),
+    architecture=architecture,
     lower_case=model.lower_case,
     history=history,
   )

@@ -1,7 +1,5 @@
 """A sentence's attention as an image in TensorBoard, at the end of a stage."""
 
-import dataclasses
-
 import numpy as np
 import tensorflow as tf
 
@@ -34,10 +32,8 @@ def check(config: config_lib.Config, data: manifest.Data) -> None:
       f"{_FIELD}={sentence!r} needs data.directory: shards made elsewhere come"
       " without a vocabulary."
     )
-  fields = dataclasses.fields(architecture_lib.Architecture)
-  sizes = {field.name: getattr(config.model, field.name) for field in fields}
   without_weights = pretrained.PretrainedBert(
-    architecture=architecture_lib.Architecture(**sizes),
+    architecture=architecture_lib.of(config.model),
     lower_case=config.model.lower_case,
     vocabulary=vocabulary_lib.load(data.vocab_file),
     weights={},

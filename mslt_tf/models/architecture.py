@@ -5,6 +5,7 @@ Letters: D hidden, F intermediate, V vocabulary.
 
 import dataclasses
 import math
+from typing import Any
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,20 @@ class Architecture:
   hidden_dropout: float = 0.1
   attention_dropout: float = 0.1
   initializer_range: float = 0.02
+
+
+def of(sizes: Any, **changes: Any) -> Architecture:
+  """Returns what attributes of these names say, such as those of a config.
+
+  Args:
+    sizes: Has an attribute for each of the fields.
+    changes: Values of fields that are others here.
+  """
+  fields = {
+    field.name: getattr(sizes, field.name)
+    for field in dataclasses.fields(Architecture)
+  }
+  return Architecture(**(fields | changes))
 
 
 def encoder_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
