@@ -4,6 +4,7 @@ A cell over several seeds is their mean, with the lowest and the highest behind.
 """
 
 import dataclasses
+import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -146,19 +147,22 @@ def seeds_spread(values: Sequence[float]) -> tuple[float, float]:
   return low - (high - low), high + (high - low)
 
 
-def judge(difference: float, seeds: Sequence[float]) -> str:
+def judge(differences: Sequence[float], seeds: Sequence[float]) -> str:
   """Tells what a change did to a loss.
 
-  Twice the range of three values of a normal distribution is less than what two
-  of its values differ by 9 times in 100.
+  Twice the range of three values of a normal distribution is less than what one
+  of them differs by from another value 9 times in 100. The mean difference of
+  three pairs is beyond this limit over the root of 3 11 times in 100.
 
   Args:
-    difference: Between runs of the same seed.
+    differences: Between runs of the same seed, for each seed.
     seeds: Losses of what was changed, by seed.
   """
-  if abs(difference) <= 2 * (max(seeds) - min(seeds)):
+  mean = statistics.fmean(differences)
+  limit = 2 * (max(seeds) - min(seeds)) / math.sqrt(len(differences))
+  if abs(mean) <= limit:
     return _NO_EFFECT
-  return "worse" if difference > 0 else "better"
+  return "worse" if mean > 0 else "better"
 
 
 def _data(records: Records) -> tables.Table:
@@ -471,7 +475,7 @@ def _ablations(records: Records) -> tables.Table:
         ),
         _spread_of_differences(differences),
         # The range of fewer seeds is narrower.
-        judge(statistics.fmean(differences), mslt)
+        judge(differences, mslt)
         if len(mslt) == len(experiments.MSLT.seeds)
         else "",
         *_costs_and_saving(records, each),
@@ -494,12 +498,14 @@ def _ablations(records: Records) -> tables.Table:
     (
       _unigram(records),
       "Differences are between runs of the same seed, so not between the"
-      f" losses on the left. {_NO_EFFECT}: at most twice the range of MSLT's"
-      " seeds; a smaller one cannot be seen here. Of changes that do nothing,"
-      " up to one in eleven would still be called better or worse. All rows"
-      " lean on the same runs of MSLT.",
-      "FLOPs saved at equal loss: as the time above, with the first seed of"
-      " all. It weighs loss against speed. Over, under: the loss is lower than"
+      f" losses on the left. {_NO_EFFECT}: that of one seed is at most twice"
+      " the range of MSLT's seeds, the mean of n seeds at most this over the"
+      " root of n; a smaller one cannot be seen here. Of changes that do"
+      " nothing, up to one in nine would still be called better or worse. All"
+      " rows lean on the same runs of MSLT.",
+      "FLOPs saved at equal loss: as the time above, by the mean losses of the"
+      " seeds that a row has. It weighs loss against speed. Over, under: the"
+      " loss is lower than"
       f" the baseline's in {experiments.NUM_STEPS:,} steps, or higher than in"
       f" {experiments.EQUAL_TIME_STEPS:,}; how many steps it is worth is not"
       " known.",
@@ -510,21 +516,22 @@ def _ablations(records: Records) -> tables.Table:
 def _costs_and_saving(
   records: Records, experiment: experiments.Experiment
 ) -> tuple[str, str]:
-  """Returns the speedup by FLOPs and what it saves at equal loss, seed 0."""
+  """Returns the speedup by FLOPs and what it saves at equal loss."""
   speedup = _predicted(records, experiment)
   steps = experiments.NUM_STEPS
   losses = [
-    _losses(records, each, steps_of_run).get(0)
+    _losses(records, each, steps_of_run)
     for each, steps_of_run in (
       (experiment, steps),
       (experiments.SHORT_BASELINE, experiments.EQUAL_TIME_STEPS),
       (experiments.BASELINE, steps),
     )
   ]
-  known = [loss for loss in losses if loss is not None]
+  seeds = [seed for seed in losses[0] if all(seed in each for each in losses)]
   saved = "-"
-  if speedup is not None and len(known) == len(losses):
-    saved = _saved(*known, speedup=speedup)
+  if speedup is not None and seeds:
+    means = [statistics.fmean(each[seed] for seed in seeds) for each in losses]
+    saved = _saved(*means, speedup=speedup)
   return written_numbers.ratio(speedup), saved
 
 

@@ -80,7 +80,11 @@ def test_less_than_twice_the_range_of_the_seeds_is_no_effect(
   difference, expected
 ):
   # The range is 0.25.
-  assert result_tables.judge(difference, [5.25, 5.0, 5.125]) == expected
+  seeds = [5.25, 5.0, 5.125]
+  assert result_tables.judge([difference], seeds) == expected
+  # A mean of four differences has half of the spread.
+  halves = [difference, 0.0] * 2
+  assert result_tables.judge(halves, seeds) == expected
 
 
 def test_equal_steps_are_means_over_the_seeds_that_are_finished():
@@ -228,6 +232,9 @@ def test_equal_loss_tells_what_mslt_saves_of_the_baselines_time():
   assert "to MSLT's loss in 2,191 steps" in note
   # By seed 1,600 and 3,000; together half of the way down the line.
   assert "MSLT saves 32%; seed by seed, 6% to 50%" in note
+  # By FLOPs all are as fast; of the two seeds that the baselines have too,
+  # MSLT's mean loss is half of the way down.
+  assert shown["ablations"].rows[0][5:7] == ("1.00", "-37%")
 
 
 def test_ablations_tell_what_they_save_at_equal_loss():
