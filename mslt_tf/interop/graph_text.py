@@ -10,7 +10,6 @@ B batch, S sequence.
 import dataclasses
 import functools
 import sys
-import unicodedata
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
@@ -19,9 +18,6 @@ from official.nlp.modeling import layers
 
 from mslt_tf.data.examples import bert_text
 from mslt_tf.data.examples import vocabulary as vocabulary_lib
-
-# Of what BERT splits within ASCII, as in bert_text.py.
-_LONG_WORD = rf"[^\s!-/:-@\[-`{{-~]{{{bert_text.MAX_WORD_CHARACTERS + 1},}}"
 
 
 def prepare(text: tf.Tensor, *, lower_case: bool) -> tf.Tensor:
@@ -35,40 +31,17 @@ def prepare(text: tf.Tensor, *, lower_case: bool) -> tf.Tensor:
   text = tf.strings.unicode_transcode(
     text, "UTF-8", "UTF-8", errors="ignore", replace_control_characters=False
   )
-  text = replace(text, _class_of(_is_dropped), "")
-  text = replace(text, _class_of(_is_space), " ")
+  text = replace(text, _class_of(bert_text.is_dropped), "")
+  text = replace(text, _class_of(bert_text.is_space), " ")
   if lower_case:
     # The letters of ASCII first and alone: the other operation goes by the
     # machine's locale, and in Turkish an "I" is no "i". What other languages
     # do with letters beyond ASCII are accents, which go.
     text = tf.strings.lower(tf.strings.lower(text), encoding="utf-8")
     text = tf_text.normalize_utf8(text, "NFD")
-    text = replace(text, _class_of(_is_accent), "")
-  text = replace(text, f"({_class_of(_is_word)})", r" \1 ")
-  return replace(text, _LONG_WORD, bert_text.TOO_LONG)
-
-
-def _is_dropped(character: str) -> bool:
-  if character in "\t\n\r":
-    return False
-  is_control = unicodedata.category(character) in ("Cc", "Cf")
-  return is_control or character == "\ufffd"
-
-
-def _is_space(character: str) -> bool:
-  return character == "\n" or unicodedata.category(character)[0] == "Z"
-
-
-def _is_accent(character: str) -> bool:
-  return unicodedata.category(character) == "Mn"
-
-
-def _is_word(character: str) -> bool:
-  # The tokenizer splits ASCII itself.
-  return character > "\x7f" and (
-    unicodedata.category(character)[0] == "P"
-    or any(ord(character) in block for block in bert_text.HAN)
-  )
+    text = replace(text, _class_of(bert_text.is_accent), "")
+  text = replace(text, f"({_class_of(bert_text.is_word)})", r" \1 ")
+  return replace(text, bert_text.LONG_WORD, bert_text.TOO_LONG)
 
 
 @functools.cache

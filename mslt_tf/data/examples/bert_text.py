@@ -24,15 +24,13 @@ MAX_WORD_BYTES = 4 * MAX_WORD_CHARACTERS  # In UTF-8.
 # text.
 TOO_LONG = "\ufffd"
 
-_LONG_WORD = re.compile(
-  # Of what BERT splits within ASCII; the rest has spaces around it by then.
-  rf"[^\s!-/:-@\[-`{{-~]{{{MAX_WORD_CHARACTERS + 1},}}"
-)
+# Of what BERT splits within ASCII; the rest has spaces around it by then.
+LONG_WORD = rf"[^\s!-/:-@\[-`{{-~]{{{MAX_WORD_CHARACTERS + 1},}}"
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 _ASCII_CONTROLS = bytes({*range(32), 127} - {*b"\t\n\r"})
 
 # Han characters, each of which is a word: BERT's `_is_chinese_char`.
-HAN = (
+_HAN = (
   range(0x3400, 0x4DC0),
   range(0x4E00, 0xA000),
   range(0xF900, 0xFB00),
@@ -40,6 +38,36 @@ HAN = (
   range(0x2A700, 0x2CEB0),
   range(0x2F800, 0x2FA20),
 )
+
+
+def is_dropped(character: str) -> bool:
+  """Whether BERT drops it."""
+  if character in "\t\n\r":
+    return False
+  return unicodedata.category(character) in ("Cc", "Cf") or (
+    character == "\ufffd"
+  )
+
+
+def is_space(character: str) -> bool:
+  """Whether it becomes a space; the op itself splits at the others of ASCII."""
+  return character == "\n" or unicodedata.category(character)[0] == "Z"
+
+
+def is_accent(character: str) -> bool:
+  """Whether it is dropped in lower case, once letters are decomposed."""
+  return unicodedata.category(character) == "Mn"
+
+
+def is_word(character: str) -> bool:
+  """Whether it is a word of its own; the op itself splits ASCII.
+
+  It knows only the punctuation of an older Unicode than Python's.
+  """
+  return character > "\x7f" and (
+    unicodedata.category(character)[0] == "P"
+    or any(ord(character) in block for block in _HAN)
+  )
 
 
 def prepare(
@@ -93,26 +121,19 @@ def _replace(text: str, replacement: Callable[[str], str]) -> str:
 
 @functools.cache
 def _cleaned(character: str) -> str:
-  """Drops what BERT drops, and makes every kind of white space a space."""
-  category = unicodedata.category(character)
-  if category in ("Cc", "Cf") or character == "\ufffd":
+  if is_dropped(character):
     return ""
-  return " " if category[0] == "Z" else character
+  return " " if is_space(character) else character
 
 
 @functools.cache
 def _without_accent(character: str) -> str:
-  return "" if unicodedata.category(character) == "Mn" else character
+  return "" if is_accent(character) else character
 
 
 @functools.cache
 def _set_apart(character: str) -> str:
-  """Puts spaces around what is a word of its own."""
-  # The op knows only the punctuation of an older Unicode than Python's.
-  is_word = unicodedata.category(character)[0] == "P" or any(
-    ord(character) in block for block in HAN
-  )
-  return f" {character} " if is_word else character
+  return f" {character} " if is_word(character) else character
 
 
 def _without_long_words(text: bytes) -> bytes:
@@ -125,6 +146,6 @@ def _without_long_words(text: bytes) -> bytes:
   done = 0
   for start, end in zip(starts[is_long], ends[is_long], strict=True):
     stretch = text[start:end].decode("utf-8")
-    parts += [text[done:start], _LONG_WORD.sub(TOO_LONG, stretch).encode()]
+    parts += [text[done:start], re.sub(LONG_WORD, TOO_LONG, stretch).encode()]
     done = end
   return b"".join([*parts, text[done:]])
