@@ -1,4 +1,4 @@
-"""Repeats the paper's comparison at a size that two cores train in hours.
+"""Repeats the paper's comparison at a size that two cores can train.
 
 Examples; bin/reproduce makes the environment, then runs this:
 

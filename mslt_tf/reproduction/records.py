@@ -4,6 +4,7 @@ records/runs/<run> is a workdir without its weights, for bin/compare_runs.py.
 `jobs` tells what else there is.
 """
 
+import hashlib
 import os
 import shutil
 from collections.abc import Sequence
@@ -40,6 +41,27 @@ def keep(places: jobs_lib.Places, jobs: Sequence[jobs_lib.Job]) -> None:
     raise errors.InputError(
       f"--records={places.records} cannot be written: {error.strerror}."
     ) from error
+
+
+def check_data(places: jobs_lib.Places) -> None:
+  """Compares the workdir's data set, if it is there, with the records'.
+
+  Raises:
+    errors.InputError: Recorded runs were trained on another one.
+  """
+  try:
+    with open(os.path.join(places.data, "manifest.json"), "rb") as file:
+      fingerprint = hashlib.sha256(file.read()).hexdigest()
+  except FileNotFoundError:
+    return
+  for name, run in read(places.records).runs.items():
+    if run.data_fingerprint not in (None, fingerprint):
+      raise errors.InputError(
+        f"{places.data}: the sha256 of its manifest is {fingerprint}, but"
+        f" {name} in {places.records} was trained on {run.data_fingerprint};"
+        " other text or another program made it. New --workdir and --records"
+        " keep the two apart."
+      )
 
 
 def read(records: str) -> result_tables.Records:

@@ -50,7 +50,11 @@ class Reproduction:
       self._jobs = jobs_lib.select(self._jobs, only)
 
   def describe(self) -> str:
-    """Returns the commands, with a mark at those that are to do."""
+    """Returns the commands, with a mark at those that are to do.
+
+    The text that the first one reads is written.
+    """
+    texts.write_reviews(self._places.reviews)
     to_do = queue.to_do(self._jobs)
     return "\n".join(
       f"{'to do' if job in to_do else 'done '}  {queue.describe(job)}"
@@ -111,6 +115,7 @@ class Reproduction:
           max_hours=None,
           after_each=lambda: None,
         )
+      records_lib.check_data(self._places)
       with tempfile.TemporaryDirectory(dir=self._places.workdir) as folder:
         os.symlink(
           os.path.abspath(self._places.data), os.path.join(folder, "data")
@@ -128,6 +133,8 @@ class Reproduction:
 
   def _keep(self, page: str) -> dict[str, tables.Table]:
     """Brings records and page up to date, and returns the tables."""
+    # Before a run on other data is recorded, or even trained.
+    records_lib.check_data(self._places)
     records_lib.keep(self._places, self._jobs)
     records = records_lib.read(self._places.records)
     self._draw(records)

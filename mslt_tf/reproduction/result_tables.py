@@ -444,23 +444,20 @@ def _measured_speedup(records: Records, row: _Row) -> float | None:
 def _ablations(records: Records) -> tables.Table:
   steps = experiments.NUM_STEPS
   mslt = list(_losses(records, experiments.MSLT, steps).values())
-  rows = []
+  rows = [
+    (
+      "",
+      experiments.MSLT.title,
+      spread(mslt, written_numbers.loss),
+      "",
+      "",
+      _accuracy(records, experiments.MSLT),
+      *_costs_and_saving(records, experiments.MSLT),
+      _command(experiments.MSLT),
+    )
+  ]
   question = ""
   for each in (_ALL_LAYERS, *experiments.ABLATIONS):
-    if each.question != question:
-      question = each.question
-      title = f"{experiments.DEFAULTS[question]} (default)"
-      rows.append(
-        (
-          question,
-          title,
-          spread(mslt, written_numbers.loss),
-          "",
-          "",
-          *_costs_and_saving(records, experiments.MSLT),
-          "",
-        )
-      )
     differences = _differences(
       records, _row(each, steps), _row(experiments.MSLT, steps)
     )
@@ -468,7 +465,9 @@ def _ablations(records: Records) -> tables.Table:
       continue
     rows.append(
       (
-        "",
+        ""
+        if each.question == question
+        else f"{each.question} (MSLT: {experiments.DEFAULTS[each.question]})",
         each.title,
         spread(
           list(_losses(records, each, steps).values()), written_numbers.loss
@@ -478,10 +477,12 @@ def _ablations(records: Records) -> tables.Table:
         judge(differences, mslt)
         if len(mslt) == len(experiments.MSLT.seeds)
         else "",
+        _accuracy(records, each),
         *_costs_and_saving(records, each),
-        f"bin/reproduce --only={each.name}_{each.seeds[0]}",
+        _command(each),
       )
     )
+    question = each.question
   return tables.Table(
     "Ablations",
     (
@@ -490,6 +491,7 @@ def _ablations(records: Records) -> tables.Table:
       "held-out MLM loss",
       "by seed, against MSLT",
       "verdict",
+      "MLM accuracy",
       "speedup by FLOPs",
       "FLOPs saved at equal loss",
       "command",
@@ -511,6 +513,17 @@ def _ablations(records: Records) -> tables.Table:
       " known.",
     ),
   )
+
+
+def _accuracy(records: Records, experiment: experiments.Experiment) -> str:
+  runs = list(records.finished(experiment).values())
+  values = _values(runs, "mlm_accuracy", experiments.NUM_STEPS)
+  return spread(values, written_numbers.percent)
+
+
+def _command(experiment: experiments.Experiment) -> str:
+  names = [f"{experiment.name}_{seed}" for seed in experiment.seeds]
+  return f"bin/reproduce --only={','.join(names)}"
 
 
 def _costs_and_saving(

@@ -23,7 +23,7 @@ with open(flags["output_dir"] + "/manifest.json", "w") as file:
 """
 # The held-out loss is 5 and the seed, in tenths.
 PRETRAIN = """
-import json, os, sys, time
+import hashlib, json, os, sys, time
 from mslt_tf import config as config_lib
 flags = [each[2:].split("=", 1) for each in sys.argv[1:]]
 settings = [value for name, value in flags if name == "set"]
@@ -34,7 +34,9 @@ config = config_lib.load(
 assert os.path.exists(config.data.directory)
 workdir = flags["workdir"]
 identity = config_lib.identity(config)
-identity["data"]["fingerprint"] = "one"
+with open(f"{config.data.directory}/manifest.json", "rb") as file:
+  fingerprint = hashlib.sha256(file.read()).hexdigest()
+identity["data"]["fingerprint"] = fingerprint
 def write(name, content):
   os.makedirs(os.path.dirname(f"{workdir}/{name}"), exist_ok=True)
   with open(f"{workdir}/{name}", "w") as file:
@@ -50,7 +52,7 @@ if os.path.exists("slow"):
   time.sleep(60)
 write("summary.json", json.dumps(dict(
   is_finished=True, config=config_lib.to_dict(config), unigram_mlm_loss=6.5,
-  data_fingerprint="one",
+  data_fingerprint=fingerprint,
 )))
 """
 
@@ -111,6 +113,17 @@ def test_a_page_that_cannot_be_filled_is_told_before_anything_runs(project):
   with pytest.raises(errors.InputError, match=r"^--page=absent\.md cannot be"):
     make(["mslt_0"]).run(page="absent.md", max_hours=None)
   assert not (project / "work/data").exists()
+
+
+def test_other_data_than_the_records_is_told_before_a_run(project):
+  make(["mslt_0"]).run(page="", max_hours=None)
+  program = project / "bin/create_pretraining_data.py"
+  program.write_text(DATA.replace("num_tokens=7", "num_tokens=8"))
+  told = r"data: the sha256 of its manifest is \w{64}, but mslt_0 in records"
+  for _ in range(2):
+    with pytest.raises(errors.InputError, match=f"^other/{told}"):
+      make(["mslt_1"], workdir="other").run(page="", max_hours=None)
+    assert not (project / "other/mslt_1").exists()
 
 
 def test_a_folder_of_glue_that_is_missing_is_named(project):

@@ -234,7 +234,7 @@ def test_equal_loss_tells_what_mslt_saves_of_the_baselines_time():
   assert "MSLT saves 32%; seed by seed, 6% to 50%" in note
   # By FLOPs all are as fast; of the two seeds that the baselines have too,
   # MSLT's mean loss is half of the way down.
-  assert shown["ablations"].rows[0][5:7] == ("1.00", "-37%")
+  assert shown["ablations"].rows[0][6:8] == ("1.00", "-37%")
 
 
 def test_ablations_tell_what_they_save_at_equal_loss():
@@ -246,15 +246,15 @@ def test_ablations_tell_what_they_save_at_equal_loss():
     records, runs={**records.runs, "baseline_short_0": short}
   )
   rows = {
-    row[:2]: row[5:7]
+    row[1]: row[6:8]
     for row in result_tables.all_tables(records)["ablations"].rows
   }
   # All are runs of the baseline's schedule, and as fast; 1 - 3000 / 2191.
-  assert rows["growing stages", "k = 4 (default)"] == ("1.00", "-37%")
+  assert rows["MSLT, k = 4"] == ("1.00", "-37%")
   # Worth fewer steps than 1,600, and more than 3,000.
-  assert rows["", "k = 6"] == ("1.00", "under -88%")
-  assert rows["", "k = 2"] == ("1.00", "over 0%")
-  assert rows["", "12 from the first step to the last, all trained"] == (
+  assert rows["k = 6"] == ("1.00", "under -88%")
+  assert rows["k = 2"] == ("1.00", "over 0%")
+  assert rows["12 from the first step to the last, all trained"] == (
     "1.00",
     "0%",
   )
@@ -266,7 +266,7 @@ def test_two_baselines_that_are_as_good_tell_no_saving():
   records = dataclasses.replace(
     records, runs={**records.runs, "baseline_short_0": short}
   )
-  assert result_tables.all_tables(records)["ablations"].rows[0][6] == "-"
+  assert result_tables.all_tables(records)["ablations"].rows[0][7] == "-"
 
 
 def test_fine_tuning_stands_in_the_row_of_what_was_fine_tuned():
@@ -338,32 +338,32 @@ def test_ablations_are_judged_by_the_spread_of_mslts_seeds():
     three_layers_1=4.25,
   )
   rows = {
-    (row[0], row[1]): row[2:5]
+    row[1]: row[2:5]
     for row in result_tables.all_tables(records)["ablations"].rows
   }
-  assert rows["share of retraining", "20 % (default)"] == (
+  assert rows["MSLT, k = 4"] == (
     "5.250 (5.000 to 5.500)",
     "",
     "",
   )
   # Against seed 0; the seeds' range is 0.5.
-  assert rows["", "0 %"] == (
+  assert rows["0 %"] == (
     "5.500 (one seed)",
     "+0.500 (one seed)",
     "no effect",
   )
-  assert rows["", "k = 6"] == (
+  assert rows["k = 6"] == (
     "6.250 (one seed)",
     "+1.250 (one seed)",
     "worse",
   )
   # Two seeds, and the mean of their differences.
-  assert rows["", "3 from the first step to the last, all trained"] == (
+  assert rows["3 from the first step to the last, all trained"] == (
     "3.625 (3.000 to 4.250)",
     "-1.500 (-2.000 to -1.000)",
     "better",
   )
-  assert ("", "k = 2") not in rows  # Not run yet.
+  assert "k = 2" not in rows  # Not run yet.
 
 
 def test_speedups_of_shallow_models_are_over_the_deep_baseline():
@@ -382,12 +382,16 @@ def test_speedups_of_shallow_models_are_over_the_deep_baseline():
   ratio = deep.flops_per_example / shallow.flops_per_example
   assert ratio > 2
   rows = result_tables.all_tables(records)["ablations"].rows
-  assert rows[0][5] == "1.00"
+  assert rows[0][6] == "1.00"
+  assert rows[1][0] == "layers (MSLT: 3, 6, 9, 12)"
   assert rows[1][1:3] == (
     "3 from the first step to the last, all trained",
     "5.000 (one seed)",
   )
-  assert rows[1][5] == f"{ratio:.2f}"
+  assert rows[1][6] == f"{ratio:.2f}"
+  assert rows[1][8] == (
+    "bin/reproduce --only=three_layers_0,three_layers_1,three_layers_2"
+  )
 
 
 @pytest.mark.parametrize("other_seeds", [{}, {"mslt_1": 5.0}])
