@@ -197,9 +197,7 @@ def load(text: str, *, source: str, overrides: Sequence[str] = ()) -> Config:
   Raises:
     InputError: naming `source` and the field.
   """
-  return _load(
-    _config, text, source, overrides, flag="--set", form="section.field=value"
-  )
+  return _load(_config, text, source, overrides)
 
 
 def load_model(text: str, *, source: str) -> ModelConfig:
@@ -208,15 +206,15 @@ def load_model(text: str, *, source: str) -> ModelConfig:
   Raises:
     InputError: naming `source` and the field.
   """
-  try:
-    tree = strict_yaml.load(text)
+
+  def build(tree):
     if not isinstance(tree, Mapping) or "model" not in tree:
       raise errors.InputError("model is missing.")
     model = _construct(ModelConfig, tree["model"], "model")
     _check_model(model)
-  except errors.InputError as error:
-    raise errors.InputError(f"{source}: {error}") from error
-  return model
+    return model
+
+  return _load(build, text, source)
 
 
 def load_flat(
@@ -253,10 +251,10 @@ def _load(
   build: Callable[[Any], _T],
   text: str,
   source: str,
-  overrides: Sequence[str],
+  overrides: Sequence[str] = (),
   *,
-  flag: str,
-  form: str,
+  flag: str = "--set",
+  form: str = "section.field=value",
 ) -> _T:
   try:
     tree = strict_yaml.load(text)

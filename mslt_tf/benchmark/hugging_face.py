@@ -12,6 +12,12 @@ class HuggingFace(contestants.Peer):
   """`BertForPreTraining` of transformers, PyTorch's AdamW."""
 
   def __init__(self, config: config_lib.Config, *, is_compiled: bool):
+    precision = config.training.precision
+    if precision == "mixed_float16":
+      raise errors.InputError(
+        f"training.precision={precision}: peers=hugging_face computes in"
+        " float32 or mixed_bfloat16."
+      )
     try:
       import torch
       import transformers
@@ -21,12 +27,6 @@ class HuggingFace(contestants.Peer):
         f" --constraint requirements.txt '.[interop]' ({error})."
       ) from None
 
-    precision = config.training.precision
-    if precision == "mixed_float16":
-      raise errors.InputError(
-        f"training.precision={precision}: peers=hugging_face computes in"
-        " float32 or mixed_bfloat16."
-      )
     model = config.model
     network = transformers.BertForPreTraining(
       transformers.BertConfig(

@@ -330,7 +330,9 @@ def _identity(config: Any) -> Any:
       for name, value in config["data"].items()
       if name != "directory"
     },
-    "training": {name: training[name] for name in ("seed", "precision")},
+    "training": {
+      name: training[name] for name in ("seed", "precision", "eval_examples")
+    },
   }
 
 

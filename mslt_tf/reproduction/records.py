@@ -54,6 +54,10 @@ def check_data(places: jobs_lib.Places) -> None:
       fingerprint = hashlib.sha256(file.read()).hexdigest()
   except FileNotFoundError:
     return
+  except OSError as error:
+    raise errors.InputError(
+      f"{error.filename} cannot be read: {error.strerror}."
+    ) from error
   for name, run in read(places.records).runs.items():
     if run.data_fingerprint not in (None, fingerprint):
       raise errors.InputError(

@@ -507,10 +507,9 @@ def _ablations(records: Records) -> tables.Table:
       " rows lean on the same runs of MSLT.",
       "FLOPs saved at equal loss: as the time above, by the mean losses of the"
       " seeds that a row has. It weighs loss against speed. Over, under: the"
-      " loss is lower than"
-      f" the baseline's in {experiments.NUM_STEPS:,} steps, or higher than in"
-      f" {experiments.EQUAL_TIME_STEPS:,}; how many steps it is worth is not"
-      " known.",
+      f" loss is lower than the baseline's in {experiments.NUM_STEPS:,} steps,"
+      f" or higher than in {experiments.EQUAL_TIME_STEPS:,}; how many steps it"
+      " is worth is not known.",
     ),
   )
 

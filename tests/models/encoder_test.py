@@ -194,6 +194,21 @@ def test_dropout_in_a_layer_depends_on_its_key_and_is_off_without_one(hidden):
   assert not np.allclose(output(0), layer(hidden, bias, None))
 
 
+@pytest.mark.parametrize(
+  "rates",
+  [
+    {"hidden_dropout": 0.3, "attention_dropout": 0.0},
+    {"hidden_dropout": 0.0, "attention_dropout": 0.3},
+  ],
+)
+def test_each_dropout_rate_acts_alone(rates, hidden):
+  layer = _make_layer(**rates)
+  bias = encoder.attention_bias(tf.constant(MASK))
+  plain = layer(hidden, bias, None)
+  source = dropout.Dropout(7, tf.constant(0, tf.int64))
+  assert not np.allclose(plain, layer(hidden, bias, source))
+
+
 def test_each_dropout_has_its_rate(hidden, monkeypatch):
   rates = []
 

@@ -147,6 +147,7 @@ def test_a_run_is_finished_when_its_summary_says_so(places, content, expected):
   "overrides",
   [
     {"training": {"seed": 1}},
+    {"training": {"eval_examples": 100}},
     {"optimizer": {"peak_learning_rate": 0.5}},
     {"schedule": {"stages": []}},
     {"model": {"hidden_size": 64}},

@@ -162,3 +162,12 @@ def test_records_that_cannot_be_written_are_named(places):
 def test_without_records_there_is_nothing(places):
   read = records.read(places.records)
   assert (read.runs, read.fine_tuning, read.attention) == ({}, [], {})
+
+
+def test_a_manifest_that_cannot_be_read_is_told(places):
+  os.makedirs(f"{places.data}/manifest.json")
+  with pytest.raises(errors.InputError) as error:
+    records.check_data(places)
+  assert str(error.value) == (
+    f"{places.data}/manifest.json cannot be read: Is a directory."
+  )

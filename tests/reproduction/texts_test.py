@@ -26,6 +26,14 @@ def test_a_file_that_is_there_is_left_alone(tmp_path):
   assert path.read_text() == "mine"
 
 
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+  (tmp_path / "file").touch()
+  path = f"{tmp_path}/file/reviews.jsonl"
+  with pytest.raises(errors.InputError) as error:
+    texts.write_reviews(path)
+  assert str(error.value) == f"{path} cannot be written: File exists."
+
+
 def test_all_inputs_exist():
   speeches, reviews, articles = texts.inputs("reviews.jsonl")
   assert len(glob.glob(speeches)) == 249
