@@ -1,7 +1,6 @@
 """Repeats the beginning of two recorded runs and compares their losses."""
 
 import dataclasses
-import json
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -9,16 +8,16 @@ from collections.abc import Mapping, Sequence
 from mslt_tf import errors
 from mslt_tf.analysis import comparison
 from mslt_tf.analysis import recorded_run
+from mslt_tf.analysis import workdirs
 from mslt_tf.glue import tables
 from mslt_tf.reproduction import experiments
 from mslt_tf.reproduction import jobs as jobs_lib
 from mslt_tf.reproduction import queue
 from mslt_tf.reproduction import result_tables
 
-# An evaluation of the runs; MSLT is in its first stage there.
-STEP = 500
-
-_CHECKED = (experiments.BASELINE, experiments.MSLT)
+# Which step's evaluation is compared. MSLT is in its second stage there: it has
+# grown, and trains its upper half.
+_CHECKED = ((experiments.BASELINE, 500), (experiments.MSLT, 750))
 _SECONDS_BETWEEN_LOOKS = 2.0
 
 
@@ -28,11 +27,13 @@ class Outcome:
 
   Attributes:
     name: The experiment.
+    step: Where.
     recorded: Held-out MLM losses of the seeds at that step.
     repeated: The loss now, with the first seed.
   """
 
   name: str
+  step: int
   recorded: tuple[float, ...]
   repeated: float
 
@@ -45,16 +46,16 @@ class Outcome:
 def recorded_losses(
   runs: Mapping[str, recorded_run.RecordedRun],
 ) -> dict[str, tuple[float, ...]]:
-  """Returns the losses at `STEP` of the seeds of each experiment to check.
+  """Returns the losses of the seeds of each experiment to check.
 
   Raises:
     errors.InputError: There are too few to know how seeds differ.
   """
   found = {}
-  for experiment in _CHECKED:
+  for experiment, step in _CHECKED:
     names = [experiments.Run(experiment, s).name for s in experiment.seeds]
     losses = [
-      comparison.value_at(runs[name], "mlm_loss", STEP, along="step")
+      comparison.value_at(runs[name], "mlm_loss", step, along="step")
       for name in names
       if name in runs
     ]
@@ -75,7 +76,7 @@ def run(
   log_dir: str,
   lock: int,
 ) -> list[Outcome]:
-  """Trains baseline and MSLT for `STEP` steps each.
+  """Trains baseline and MSLT up to the steps that are compared.
 
   Args:
     places: A fresh workdir, with the data set.
@@ -89,25 +90,28 @@ def run(
   return [
     Outcome(
       experiment.name,
+      step,
       recorded[experiment.name],
       _repeat(
         places,
         experiments.Run(experiment, experiment.seeds[0]),
+        step,
         log_dir=log_dir,
         lock=lock,
       ),
     )
-    for experiment in _CHECKED
+    for experiment, step in _CHECKED
   ]
 
 
 def as_table(outcomes: Sequence[Outcome]) -> tables.Table:
   return tables.Table(
-    f"Held-out MLM loss after {STEP} steps",
-    ("run", "recorded, by seed", "allowed", "now", ""),
+    "Held-out MLM loss",
+    ("run", "step", "recorded, by seed", "allowed", "now", ""),
     tuple(
       (
         each.name,
+        f"{each.step:,}",
         " ".join(f"{loss:.3f}" for loss in each.recorded),
         "{:.3f} to {:.3f}".format(*result_tables.seeds_spread(each.recorded)),
         f"{each.repeated:.3f}",
@@ -120,34 +124,29 @@ def as_table(outcomes: Sequence[Outcome]) -> tables.Table:
 
 
 def _repeat(
-  places: jobs_lib.Places, run: experiments.Run, *, log_dir: str, lock: int
+  places: jobs_lib.Places,
+  run: experiments.Run,
+  step: int,
+  *,
+  log_dir: str,
+  lock: int,
 ) -> float:
-  """Returns the held-out MLM loss at `STEP`; the run is stopped there."""
+  """Returns the held-out MLM loss at the step; the run is stopped there."""
   log_path = os.path.join(log_dir, f"check_{run.name}.log")
-  metrics_path = os.path.join(places.run(run), "stage_1", "metrics.jsonl")
+  workdir = places.run(run)
   job = jobs_lib.pretraining_job(places, run)
   with queue.running(job, log_path, lock) as process:
-    while (loss := _loss_at_step(metrics_path)) is None:
+    while (loss := _loss_at(workdir, step)) is None:
       if process.poll() is not None:
         raise errors.InputError(
           f"{run.name} ended with status {process.returncode} before step"
-          f" {STEP}; {log_path} says why."
+          f" {step}; {log_path} says why."
         )
       time.sleep(_SECONDS_BETWEEN_LOOKS)
   return loss
 
 
-def _loss_at_step(metrics_path: str) -> float | None:
-  try:
-    with open(metrics_path, encoding="utf-8") as file:
-      lines = file.read().splitlines()
-  except OSError:
-    return None
-  for line in lines:
-    try:
-      record = json.loads(line)
-    except ValueError:
-      continue  # Of a line that is being written.
-    if record.get("kind") == "eval" and record.get("step") == STEP:
-      return record["mlm_loss"]
-  return None
+def _loss_at(workdir: str, step: int) -> float | None:
+  # What is just being written is one of the run's problems, and no error.
+  run = workdirs.read(workdir, name=workdir)
+  return comparison.value_at(run, "mlm_loss", step, along="step")

@@ -43,11 +43,9 @@ def write(name, content):
     file.write(content + "\\n")
 write("identity.json", json.dumps(identity))
 loss = 5 + config.training.seed / 10
-lines = [
-  json.dumps(dict(kind="eval", step=step, mlm_loss=loss, wall_seconds=2.0))
-  for step in (500, 3000)
-]
-write("stage_1/metrics.jsonl", "\\n".join(lines))
+for stage, step in (1, 500), (2, 750), (3, 3000):
+  line = dict(kind="eval", step=step, mlm_loss=loss, wall_seconds=2.0)
+  write(f"stage_{stage}/metrics.jsonl", json.dumps(line))
 if os.path.exists("slow"):
   time.sleep(60)
 write("summary.json", json.dumps(dict(
