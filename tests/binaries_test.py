@@ -28,7 +28,10 @@ ENVIRONMENT = {
   for name, value in os.environ.items()
   if name != "TF_CPP_MIN_LOG_LEVEL"
 }
-MSLT = "--set=schedule={method: mslt, num_steps: 6, num_growing_stages: 2}"
+MSLT = (
+  "--set=schedule={method: mslt, num_steps: 6, num_growing_stages: 2,"
+  " retraining_share: 0}"
+)
 
 
 def run(binary, *arguments):
@@ -194,10 +197,11 @@ def test_a_binary_explains_itself():
       "model.hidden_size='big'",
     ),
     ("pretrain.py", ["--config={f}/config.yaml"], "--workdir"),
-    (
+    pytest.param(
       "pretrain.py",
       ["--config={f}/config.yaml", "--workdir={f}/runs/mslt"],
       "holds another run",
+      marks=pytest.mark.slow,
     ),
     (
       "pretrain.py",
@@ -233,10 +237,11 @@ def test_a_binary_explains_itself():
       ["--output={f}/no/where.json"],
       "no/where.json cannot be written",
     ),
-    (
+    pytest.param(
       "benchmark_data.py",
       ["--input={f}/none.txt", "--output={f}/benchmark.json"],
       "none.txt' matches no file",
+      marks=pytest.mark.slow,
     ),
     (
       "finetune.py",
@@ -253,15 +258,17 @@ def test_a_binary_explains_itself():
       ["--task=mrpc", "--checkpoint=x", "--dry_run", "--metric=accuracy"],
       "metric=accuracy is of no effect without --train",
     ),
-    (
+    pytest.param(
       "benchmark_data.py",
       ["--output={f}/benchmark.json", "--directory={f}/none"],
       "none is no directory",
+      marks=pytest.mark.slow,
     ),
-    (
+    pytest.param(
       "benchmark_data.py",
       ["--output={f}/benchmark.json", "--vocab={f}/none"],
       "none",
+      marks=pytest.mark.slow,
     ),
     (
       "finetune.py",
@@ -279,10 +286,11 @@ def test_a_binary_explains_itself():
       ],
       "--data_dir=GLUE is where GLUE's tasks are",
     ),
-    (
+    pytest.param(
       "compare_runs.py",
       ["--runs=", "--output_dir={f}/compared"],
       "--runs is empty",
+      marks=pytest.mark.slow,
     ),
     (
       "finetune.py",

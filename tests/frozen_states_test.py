@@ -85,10 +85,17 @@ def plain(make_config, tmp_path_factory):
   return workdir
 
 
+def _copy_first_stage(plain, workdir):
+  """Makes a workdir of a run that ended there: nothing is frozen before."""
+  ignored = shutil.ignore_patterns("stage_2", "summary.json")
+  shutil.copytree(plain, workdir, ignore=ignored)
+
+
 @pytest.fixture(scope="module")
-def reusing(make_config, tmp_path_factory):
+def reusing(plain, make_config, tmp_path_factory):
   """The workdir of a run that stores them; read only."""
   workdir = str(tmp_path_factory.mktemp("runs") / "reusing")
+  _copy_first_stage(plain, workdir)
   with pytest.MonkeyPatch.context() as patch:
     computed = _count_calls(patch, stored_states, "write")
     assert pretrain.run(make_config(REUSE), workdir)
@@ -97,9 +104,10 @@ def reusing(make_config, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def killed(make_config, tmp_path_factory):
+def killed(plain, make_config, tmp_path_factory):
   """The workdir of a run that died at step 15 of 16; read only."""
   workdir = str(tmp_path_factory.mktemp("runs") / "killed")
+  _copy_first_stage(plain, workdir)
   with pytest.MonkeyPatch.context() as patch:
     _kill_at(patch, 15)
     with pytest.raises(KilledError):
@@ -194,8 +202,7 @@ def test_so_it_is_after_a_kill_while_they_are_computed(
   plain, make_config, tmp_path, monkeypatch
 ):
   workdir = str(tmp_path / "run")
-  shutil.copytree(plain, workdir)
-  shutil.rmtree(tmp_path / "run" / "stage_2")
+  _copy_first_stage(plain, workdir)
   compute = frozen_states._compute
 
   def compute_and_die(*args):

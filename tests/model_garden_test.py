@@ -30,7 +30,7 @@ model:
   intermediate_size: 10
   max_positions: 20
 data: {sequence_length: 16, max_predictions: 3, batch_size: 4}
-schedule: {method: mslt, num_steps: 5, num_growing_stages: 2}
+schedule: {method: baseline, num_steps: 3}
 optimizer: {peak_learning_rate: 0.01, warmup_steps: 1}
 training:
   deterministic: true
@@ -129,8 +129,8 @@ def test_a_killed_run_on_the_other_naming_ends_with_the_same_weights(
     with pytest.raises(KilledError):
       pretrain.run(config, workdir)
   assert pretrain.run(config, workdir)
-  expected = run_directory.RunDirectory(finished).read_stage(3)
-  arrays = run_directory.RunDirectory(workdir).read_stage(3)
+  expected = run_directory.RunDirectory(finished).read_stage(1)
+  arrays = run_directory.RunDirectory(workdir).read_stage(1)
   assert arrays.keys() == expected.keys()
   for name, array in arrays.items():
     np.testing.assert_array_equal(array, expected[name], err_msg=name)

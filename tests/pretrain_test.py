@@ -1,5 +1,6 @@
 """A run ends with the weights it would have had anyway."""
 
+import functools
 import json
 import math
 import os
@@ -96,6 +97,13 @@ def wait_until(condition):
     time.sleep(0.01)
 
 
+def copy_stages(finished, workdir, *, last):
+  """Makes a workdir of a run that ended at a stage border."""
+  later = [f"stage_{number}" for number in range(last + 1, 4)]
+  ignored = shutil.ignore_patterns("summary.json", *later)
+  shutil.copytree(finished, workdir, ignore=ignored)
+
+
 def stage_arrays(workdir, number):
   return run_directory.RunDirectory(workdir).read_stage(number)
 
@@ -185,8 +193,8 @@ def test_growth_copies_and_freezing_holds_across_stages(finished):
 
 def test_the_word_table_may_go_on_above_frozen_layers(make_config, tmp_path):
   schedule = (
-    "schedule={method: mslt, num_steps: 6, num_growing_stages: 2,"
-    " freeze_embeddings: false, new_layers: random}"
+    "schedule={method: mslt, num_steps: 4, num_growing_stages: 2,"
+    " retraining_share: 0, freeze_embeddings: false, new_layers: random}"
   )
   assert pretrain.run(make_config(schedule), str(tmp_path))
   before, after = stage_arrays(str(tmp_path), 1), stage_arrays(str(tmp_path), 2)
@@ -206,25 +214,25 @@ def test_a_finished_run_is_left_alone(finished, make_config):
   assert len([r for r in records_of(finished) if r["kind"] == "train"]) == 10
 
 
-@pytest.mark.parametrize(
-  ("step", "kind"),
-  [
-    pytest.param(8, "train", id="within a stage, two steps after a checkpoint"),
-    pytest.param(4, "eval", id="at a stage border, before its file"),
-    pytest.param(5, "train", id="in the first step of a grown stage"),
-  ],
-)
-def test_a_killed_run_ends_with_the_same_weights(
-  step, kind, finished, make_config, tmp_path, monkeypatch
+def test_a_run_that_is_stopped_again_and_again_ends_with_the_same_weights(
+  finished, make_config, tmp_path, monkeypatch
 ):
-  workdir = str(tmp_path / "killed")
-  with monkeypatch.context() as patch:
-    kill_at(patch, step, kind=kind)
-    with pytest.raises(KilledError):
-      pretrain.run(make_config(), workdir)
-  # Stage 1 ends after step 4.
-  summary = run_directory.RunDirectory(workdir).read_json("summary.json")
-  assert len(summary["stages"]) == (1 if step > 4 else 0)
+  workdir = str(tmp_path / "stopped")
+  read_summary = functools.partial(
+    run_directory.RunDirectory(workdir).read_json, "summary.json"
+  )
+  assert not pretrain.run(make_config(), workdir, max_seconds=1e-9)
+  assert read_summary()["is_finished"] is False
+  for step, kind, num_finished in (
+    (4, "eval", 0),  # At a stage border, before its file.
+    (5, "train", 1),  # In the first step of a grown stage.
+    (8, "train", 1),  # Within a stage, two steps after a checkpoint.
+  ):
+    with monkeypatch.context() as patch:
+      kill_at(patch, step, kind=kind)
+      with pytest.raises(KilledError):
+        pretrain.run(make_config(), workdir)
+    assert len(read_summary()["stages"]) == num_finished
   assert pretrain.run(make_config(), workdir)
   assert_same_arrays(stage_arrays(workdir, 3), stage_arrays(finished, 3))
   train = [r["step"] for r in records_of(workdir) if r["kind"] == "train"]
@@ -232,17 +240,6 @@ def test_a_killed_run_ends_with_the_same_weights(
   assert sorted(set(train)) == train == list(range(1, 11))
   assert event_steps(workdir, "train/mlm_loss") == train
   assert event_steps(workdir, "eval/mlm_loss") == [3, 4, 6, 8, 9, 10]
-
-
-def test_a_run_stops_at_its_time_limit_and_goes_on(
-  finished, make_config, tmp_path, monkeypatch
-):
-  workdir = str(tmp_path / "limited")
-  assert not pretrain.run(make_config(), workdir, max_seconds=1e-9)
-  summary = run_directory.RunDirectory(workdir).read_json("summary.json")
-  assert summary["is_finished"] is False
-  assert pretrain.run(make_config(), workdir)
-  assert_same_arrays(stage_arrays(workdir, 3), stage_arrays(finished, 3))
 
 
 def test_a_run_is_alone_in_its_workdir(finished, make_config):
@@ -289,8 +286,9 @@ def test_optimizer_state_is_carried_through_growth_and_a_kill(
   config = make_config("optimizer.state_at_growth=carried")
   whole, killed = str(tmp_path / "whole"), str(tmp_path / "killed")
   assert pretrain.run(config, whole)
+  copy_stages(whole, killed, last=2)
   with monkeypatch.context() as patch:
-    kill_at(patch, 8)
+    kill_at(patch, 10)
     with pytest.raises(KilledError):
       pretrain.run(config, killed)
   assert pretrain.run(config, killed)
@@ -414,14 +412,14 @@ def test_an_unfinished_run_takes_no_extra_steps(make_config, tmp_path):
     pretrain.run(make_config("schedule.extra_steps=3"), workdir)
 
 
-@pytest.mark.parametrize("method", ["baseline", "progressive_stacking"])
-def test_other_methods_run_by_the_same_code(method, make_config, tmp_path):
-  stages = {"baseline": 1, "progressive_stacking": 2}[method]
-  shares = ", stage_shares: [0.5, 0.5]" if stages == 2 else ""
-  config = make_config(f"schedule={{method: {method}, num_steps: 4{shares}}}")
-  workdir = str(tmp_path / method)
+def test_progressive_stacking_runs_by_the_same_code(make_config, tmp_path):
+  workdir = str(tmp_path / "run")
+  config = make_config(
+    "schedule={method: progressive_stacking, num_steps: 2,"
+    " stage_shares: [0.5, 0.5]}"
+  )
   assert pretrain.run(config, workdir)
-  arrays = stage_arrays(workdir, stages)
+  arrays = stage_arrays(workdir, 2)
   assert "bert/encoder/layer_1/output/dense/kernel" in arrays
   assert "bert/encoder/layer_2/output/dense/kernel" not in arrays
 
@@ -491,12 +489,6 @@ def test_a_strange_first_loss_is_warned_of(make_config, tmp_path, caplog):
   assert f"near {math.log(46):.2f}" in caplog.text
 
 
-def test_a_normal_first_loss_is_not_warned_of(make_config, tmp_path, caplog):
-  config = make_config("schedule={method: baseline, num_steps: 2}")
-  pretrain.run(config, str(tmp_path / "run"))
-  assert "of the first batch" not in caplog.text
-
-
 def stop_at(step, make_config, workdir, monkeypatch, *overrides):
   """Leaves the checkpoints of a run that died in this step."""
   with monkeypatch.context() as patch:
@@ -509,16 +501,17 @@ def test_the_checkpoint_before_a_damaged_one_is_gone_back_to(
   finished, make_config, tmp_path, monkeypatch, caplog
 ):
   workdir = str(tmp_path / "damaged")
-  # Of stage 1, steps 1 to 4, one after every step.
+  copy_stages(finished, workdir, last=1)
+  # Of stage 2, steps 5 to 8, one after every step.
   every_step = "training.checkpoint_interval=1"
-  stop_at(4, make_config, workdir, monkeypatch, every_step)
-  checkpoints = run_directory.RunDirectory(workdir).checkpoints(1)
-  newest = os.path.join(checkpoints, "ckpt-3.data-00000-of-00001")
+  stop_at(8, make_config, workdir, monkeypatch, every_step)
+  checkpoints = run_directory.RunDirectory(workdir).checkpoints(2)
+  newest = os.path.join(checkpoints, "ckpt-7.data-00000-of-00001")
   os.truncate(newest, os.path.getsize(newest) // 2)
   with caplog.at_level("INFO", logger="absl"):
     assert pretrain.run(make_config(), workdir)
-  assert "ckpt-3 is damaged" in caplog.text
-  assert "resuming at step 2" in caplog.text
+  assert "ckpt-7 is damaged" in caplog.text
+  assert "resuming at step 6" in caplog.text
   assert_same_arrays(stage_arrays(workdir, 3), stage_arrays(finished, 3))
 
 
@@ -581,26 +574,39 @@ def first_batches(monkeypatch):
   return noted
 
 
+RECOVERING = (
+  "schedule={method: mslt, num_steps: 8, num_growing_stages: 2,"
+  " retraining_share: 0}",
+  "training.max_recoveries=1",
+  "training.checkpoint_interval=3",
+)
+
+
 def test_a_run_goes_back_and_leaves_bad_batches_out(
-  ruin_batch, first_batches, make_config, tmp_path, monkeypatch, caplog
+  ruin_batch, first_batches, make_config, tmp_path, caplog
 ):
-  overrides = ("training.max_recoveries=1", "training.checkpoint_interval=3")
   workdir = str(tmp_path / "run")
-  assert pretrain.run(make_config(*overrides), workdir)
+  assert pretrain.run(make_config(*RECOVERING), workdir)
   # The stages', and after going back.
-  assert first_batches == [0, 4, 6, 10]
+  assert first_batches == [0, 4, 6]
   # Stage 2 begins at step 4 with batch 4; a checkpoint is made there.
   assert "back to step 4, leaving out batches 4 to 5" in caplog.text
-  train = [r for r in records_of(workdir) if r["kind"] == "train"]
-  assert [r["step"] for r in train] == list(range(1, 11))
-  assert [r["batch_index"] for r in train] == [1, 2, 3, 4, *range(7, 13)]
-  assert event_steps(workdir, "train/mlm_loss") == list(range(1, 11))
-  # Killed after that, it goes on from there.
-  killed = str(tmp_path / "killed")
-  stop_at(5, make_config, killed, monkeypatch, *overrides)
-  stop_at(7, make_config, killed, monkeypatch, *overrides)
-  assert pretrain.run(make_config(*overrides), killed)
-  assert_same_arrays(stage_arrays(workdir, 3), stage_arrays(killed, 3))
+  train = [r for r in records_of(workdir, 2) if r["kind"] == "train"]
+  assert [r["step"] for r in train] == list(range(1, 9))
+  assert [r["batch_index"] for r in train] == [1, 2, 3, 4, *range(7, 11)]
+  assert event_steps(workdir, "train/mlm_loss") == list(range(1, 9))
+
+
+@pytest.mark.slow
+def test_a_run_killed_after_it_went_back_goes_on_from_there(
+  ruin_batch, make_config, tmp_path, monkeypatch
+):
+  whole, killed = str(tmp_path / "whole"), str(tmp_path / "killed")
+  assert pretrain.run(make_config(*RECOVERING), whole)
+  stop_at(5, make_config, killed, monkeypatch, *RECOVERING)
+  stop_at(7, make_config, killed, monkeypatch, *RECOVERING)
+  assert pretrain.run(make_config(*RECOVERING), killed)
+  assert_same_arrays(stage_arrays(whole, 2), stage_arrays(killed, 2))
 
 
 def test_a_loss_above_the_bound_is_told(make_config, tmp_path):
@@ -621,6 +627,7 @@ def test_sigterm_saves_the_step_and_the_run_goes_on(
   finished, make_config, tmp_path, monkeypatch
 ):
   workdir = str(tmp_path / "terminated")
+  copy_stages(finished, workdir, last=1)
   write = metrics.MetricsLog.write
 
   def write_and_terminate(self, kind, record):
@@ -666,11 +673,15 @@ def test_sigterm_in_a_stages_last_step_begins_no_other(
 
 
 def test_a_run_goes_on_with_other_devices(make_config, tmp_path, monkeypatch):
-  overrides = ("model.hidden_dropout=0", "model.attention_dropout=0")
+  overrides = (
+    "model.hidden_dropout=0",
+    "model.attention_dropout=0",
+    "schedule={method: baseline, num_steps: 6}",
+  )
   whole, moved = str(tmp_path / "whole"), str(tmp_path / "moved")
   assert pretrain.run(make_config(*overrides), whole)
+  stop_at(4, make_config, moved, monkeypatch, *overrides)
   eight = "training.eval_batch_size=8"
-  stop_at(8, make_config, moved, monkeypatch, *overrides)
   assert pretrain.run(
     make_config(
       *overrides, eight, "training.strategy=mirrored",
@@ -680,8 +691,10 @@ def test_a_run_goes_on_with_other_devices(make_config, tmp_path, monkeypatch):
   )  # fmt: skip
   summary = run_directory.RunDirectory(moved).read_json("summary.json")
   assert summary["machine"]["replicas"] == 2
-  expected = [(r["kind"], r["step"], r["mlm_loss"]) for r in records_of(whole)]
-  actual = [(r["kind"], r["step"], r["mlm_loss"]) for r in records_of(moved)]
+  expected, actual = (
+    [(r["kind"], r["step"], r["mlm_loss"]) for r in records_of(workdir, 1)]
+    for workdir in (whole, moved)
+  )
   assert [each[:2] for each in actual] == [each[:2] for each in expected]
   np.testing.assert_allclose(
     [each[2] for each in actual], [each[2] for each in expected], rtol=1e-4
@@ -723,7 +736,9 @@ def test_a_batch_that_cannot_be_split_is_refused(
   assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("strategy", ["one_device", "mirrored"])
+@pytest.mark.parametrize(
+  "strategy", [pytest.param("one_device", marks=pytest.mark.slow), "mirrored"]
+)
 def test_a_stage_that_is_over_holds_no_memory(
   make_config, tmp_path, monkeypatch, strategy
 ):
@@ -788,12 +803,16 @@ def test_a_killed_run_in_float16_goes_on_with_its_loss_scale(
   assert first_batches == [0, 0, 2 + num_skipped]
 
 
-def test_the_start_tells_what_the_run_uses(make_config, tmp_path, caplog):
+def test_the_start_tells_what_the_run_uses_and_warns_of_nothing(
+  make_config, tmp_path, caplog
+):
   config = make_config("schedule={method: baseline, num_steps: 2}")
   with caplog.at_level("INFO", logger="absl"):
     pretrain.run(config, str(tmp_path / "run"))
   assert "1 device(s) (CPU), batch of 4 as 1 x 1 x 4 examples" in caplog.text
   assert "GB are free" in caplog.text
+  # As of a loss that is far from what a model without training has.
+  assert "of the first batch" not in caplog.text
 
 
 def test_a_damaged_stage_file_is_named(finished, make_config, tmp_path):

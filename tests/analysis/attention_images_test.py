@@ -21,10 +21,7 @@ model:
   intermediate_size: 10
   max_positions: 16
 data: {directory: DATA, sequence_length: 16, max_predictions: 3, batch_size: 4}
-schedule:
-  method: progressive_stacking
-  num_steps: 5
-  stage_shares: [0.4, 0.6]
+schedule: {method: baseline, num_steps: 2, extra_steps: 1}
 optimizer: {peak_learning_rate: 0.01, warmup_steps: 1}
 training:
   {steps_per_loop: 2, eval_examples: 4, attention_sentence: SENTENCE}
@@ -53,7 +50,7 @@ def test_every_stage_ends_with_an_image_at_the_runs_step(shards, tmp_path):
   workdir = str(tmp_path / "run")
   assert pretrain.run(load(shards, "w1 w2"), workdir)
   # The smallest picture, 4.5 by 3 inches with 150 dots each.
-  expected = [(2, 675, 450), (5, 675, 450)]
+  expected = [(2, 675, 450), (3, 675, 450)]
   assert images(tmp_path / "run/tensorboard") == expected
 
 

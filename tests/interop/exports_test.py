@@ -151,35 +151,39 @@ def test_the_binary_offers_every_format():
       ["--checkpoint=/none", "--format=tf1", "--output_dir=OUT"],
       "/none is no workdir of a run",
     ),
-    (
+    pytest.param(
       "export.py",
       ["--checkpoint=IN", "--format=tf1", "--output_dir=OUT", "--stage=7"],
       "stage=7 is not finished",
+      marks=pytest.mark.slow,
     ),
     (
       "export.py",
       ["--checkpoint=IN", "--format=tf1", "--output_dir=OUT", "--task=rte"],
       "task=rte is of no effect on a model that is not fine-tuned",
     ),
-    (
+    pytest.param(
       "export.py",
       ["--checkpoint=IN", "--format=tf1", "--output_dir=/proc/none/a"],
       "/proc/none/a cannot be written",
+      marks=pytest.mark.slow,
     ),
     (
       "export.py",
       ["--checkpoint=IN", "--format=tf1", "--output_dir="],
       "--output_dir is empty",
     ),
-    (
+    pytest.param(
       "import_checkpoint.py",
       ["--source=/none", "--format=tf1", "--output_dir=OUT"],
       "/none is neither a directory nor a checkpoint",
+      marks=pytest.mark.slow,
     ),
-    (
+    pytest.param(
       "import_checkpoint.py",
       ["--source=/none", "--format=huggingface", "--output_dir=OUT"],
       "/none/config.json cannot be read",
+      marks=pytest.mark.slow,
     ),
     (
       "import_checkpoint.py",

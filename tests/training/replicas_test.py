@@ -133,7 +133,9 @@ def whole():
 @pytest.mark.parametrize(
   ("make_strategy", "num_micro_batches", "use_xla"),
   [
-    pytest.param(_mirrored, 1, False, id="two replicas"),
+    pytest.param(
+      _mirrored, 1, False, id="two replicas", marks=pytest.mark.slow
+    ),
     pytest.param(
       _one_device, 2, False, id="two micro-batches", marks=pytest.mark.slow
     ),
@@ -206,7 +208,10 @@ def test_every_replica_and_micro_batch_has_a_place_of_its_own():
   assert steps(_batches(strategy), 1).means["place"] == 22 / 4
 
 
-@pytest.mark.parametrize("make_strategy", [_one_device, _mirrored])
+@pytest.mark.parametrize(
+  "make_strategy",
+  [pytest.param(_one_device, marks=pytest.mark.slow), _mirrored],
+)
 def test_a_step_whose_gradients_overflow_makes_no_update(make_strategy):
   strategy = make_strategy()
   model, steps = _make_steps(strategy, precision="mixed_float16")
@@ -344,7 +349,9 @@ LARGE = dataclasses.replace(BASE, hidden_size=1024, intermediate_size=4096)
 @pytest.mark.parametrize(
   ("shape", "number", "expected"),
   [
-    pytest.param("BASE", 1, 185_262_320, id="Base, stage 1"),
+    pytest.param(
+      "BASE", 1, 185_262_320, id="Base, stage 1", marks=pytest.mark.slow
+    ),
     pytest.param("BASE", 2, 89_913_584, id="Base, stage 2"),
     pytest.param(
       "BASE", 3, 89_913_584, id="Base, stage 3", marks=pytest.mark.slow
