@@ -1,13 +1,14 @@
 """Holds imports, BUILD, requirements and the top level against the layout."""
 
 import ast
+import functools
 import graphlib
 import importlib.metadata
 import pathlib
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
 
@@ -286,7 +287,7 @@ def test_imported_packages_are_dependencies(path):
     )
     for requirement in group
   }
-  distributions = importlib.metadata.packages_distributions()
+  distributions = _distributions()
   for name in sorted({n.split(".")[0] for n in _imported_names(MODULES[path])}):
     if (
       name in sys.stdlib_module_names
@@ -337,6 +338,11 @@ def _tracked_top_level() -> set[str]:
     and not path.name.endswith((".egg-info", "_cache"))
     and path.name != "__pycache__"
   }
+
+
+@functools.cache
+def _distributions() -> Mapping[str, Sequence[str]]:
+  return importlib.metadata.packages_distributions()
 
 
 def _normal(distribution: str) -> str:
