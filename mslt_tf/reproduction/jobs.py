@@ -34,7 +34,6 @@ DATA_FACTS = ("num_documents", "num_sentences", "num_tokens", "num_examples")
 
 _TIMED_STAGE = ("num_layers", "num_frozen_layers", "num_steps")
 _FINE_TUNING_CONFIG = "configs/reproduction_finetuning.yaml"
-_FINE_TUNED = (*experiments.MAIN, experiments.SHORT_STACKING)
 # What is timed: a schedule against the baseline with as many steps.
 _BENCHMARKS = (experiments.MSLT, experiments.STACKING)
 # Whose attention is measured; Figure 3 is of stacking from 6 to 12 layers.
@@ -153,7 +152,7 @@ def all_jobs(
   for run in experiments.all_runs():
     jobs.append(pretraining_job(places, run))
     # What needs a run's weights follows at once: the workdir may get lost.
-    if run.experiment in _FINE_TUNED:
+    if run.experiment in experiments.MAIN:
       jobs.append(_fine_tuning_job(places, run, glue_dir))
     if run.experiment is experiments.BASELINE:
       jobs.append(_fine_tuning_job(places, run, glue_dir, is_cut=True))

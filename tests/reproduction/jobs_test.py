@@ -63,17 +63,14 @@ def test_the_main_comparison_comes_first(places):
     "attention_mslt_0",
   ]
   assert found[3 + 3 * 9 + 2] == "three_layers_0"
-  assert found[-8:] == [
+  assert found[-5:] == [
     "stacking_6_12_0",
     "attention_stacking_6_12_0",
     "stacking_short_0",
-    "fine_tuning_stacking_short_0",
     "stacking_short_1",
-    "fine_tuning_stacking_short_1",
     "stacking_short_2",
-    "fine_tuning_stacking_short_2",
   ]
-  assert len(found) == 3 + 3 * 9 + 2 + 20 + 8
+  assert len(found) == 3 + 3 * 9 + 2 + 20 + 5
 
 
 def test_jobs_are_chosen_by_name_with_what_they_need(places):
