@@ -133,7 +133,7 @@ def test_a_dry_run_shows_stages_and_cost_and_writes_nothing(workspace):
   stage_2 = next(
     line.split()
     for line in dry.stdout.splitlines()
-    if line.split()[:2] == ["2", "2-5"]
+    if line.split()[:2] == ["2", "3-6"]
   )
   assert stage_2[2:7] == ["2", "1", "frozen", "0", "0"]
   assert "times as fast as the baseline" in dry.stdout
