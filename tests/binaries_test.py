@@ -212,10 +212,11 @@ def test_a_binary_explains_itself():
       ],
       "nowhere",
     ),
-    (
+    pytest.param(
       "compare_runs.py",
       ["--runs={f}/runs/none", "--output_dir={f}/comparison"],
       "runs/none",
+      marks=pytest.mark.slow,
     ),
     (
       "benchmark.py",
@@ -292,15 +293,17 @@ def test_a_binary_explains_itself():
       "--runs is empty",
       marks=pytest.mark.slow,
     ),
-    (
+    pytest.param(
       "finetune.py",
       ["--task=reviews", "--checkpoint={f}/nowhere", "--dry_run"],
       "nowhere is no workdir of a run",
+      marks=pytest.mark.slow,
     ),
-    (
+    pytest.param(
       "predict.py",
       ["--checkpoint={f}/runs/mslt", "--input={f}/config.yaml"],
       "runs/mslt is no workdir of bin/finetune.py",
+      marks=pytest.mark.slow,
     ),
     (
       "check_submission.py",

@@ -42,7 +42,7 @@ CONFIG = """
 model:
   vocab_size: 46
   hidden_size: 6
-  num_layers: 2
+  num_layers: NUM_LAYERS
   num_heads: 2
   intermediate_size: 10
   max_positions: 20
@@ -350,10 +350,12 @@ def records_of(workdir, *, stage):
 def run_and_compare(shards, tmp_path):
   """Returns a function that makes a run both ways and returns its kills."""
 
-  def run_and_compare(schedule: str, faults: list[Fault]) -> list[Kill]:
+  def run_and_compare(
+    num_layers: int, schedule: str, faults: list[Fault]
+  ) -> list[Kill]:
     config = tmp_path / "config.yaml"
     text = CONFIG.replace("DATA", shards).replace("SCHEDULE", schedule)
-    config.write_text(text)
+    config.write_text(text.replace("NUM_LAYERS", str(num_layers)))
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     listed = json.dumps([dataclasses.asdict(fault) for fault in faults])
     environment = {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -455,6 +457,7 @@ def test_a_run_killed_in_step_checkpoint_and_border_ends_the_same(
   run_and_compare,
 ):
   kills = run_and_compare(
+    1,
     ONE_STAGE,
     [
       Fault(STEP, "train", delay=1e-3, occurrence=3),
@@ -470,7 +473,7 @@ def test_a_run_killed_in_step_checkpoint_and_border_ends_the_same(
 @pytest.mark.parametrize("seed", [0])
 def test_a_run_killed_27_times_ends_the_same(seed, run_and_compare):
   faults = random_faults(random.Random(seed))
-  kills = run_and_compare(THREE_STAGES, faults)
+  kills = run_and_compare(2, THREE_STAGES, faults)
   assert [kill.phase for kill in kills] == [fault.phase for fault in faults]
   assert collections.Counter(kill.phase for kill in kills) == {
     START_UP: 6,

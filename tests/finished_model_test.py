@@ -20,7 +20,7 @@ CONFIG = """
 model:
   vocab_size: 46
   hidden_size: 6
-  num_layers: 4
+  num_layers: 2
   num_heads: 2
   intermediate_size: 10
   max_positions: 20
@@ -45,7 +45,7 @@ SIZES = {
 
 @pytest.fixture(scope="module")
 def finished(shards, tmp_path_factory):
-  """A finished run of 2, 4 and 4 layers; read only."""
+  """A finished run of 1, 2 and 2 layers; read only."""
   workdir = str(tmp_path_factory.mktemp("runs") / "mslt")
   config = config_lib.load(CONFIG.replace("DATA", shards), source="test")
   assert pretrain.run(config, workdir)
@@ -60,7 +60,7 @@ def copied(finished, tmp_path):
 
 
 @pytest.mark.parametrize(
-  ("stage", "num_layers"), [(None, 4), (1, 2), (2, 4), (3, 4)]
+  ("stage", "num_layers"), [(None, 2), (1, 1), (2, 2), (3, 2)]
 )
 def test_the_model_of_a_stage_has_that_stages_depth_and_weights(
   finished, vocab_file, stage, num_layers
@@ -84,7 +84,7 @@ def test_the_model_of_a_stage_has_that_stages_depth_and_weights(
 
 def test_history_tells_the_stages_and_the_data(finished, shards):
   history = finished_model.load(finished, stage=2).history
-  assert [record.stage.num_layers for record in history.stages] == [2, 4]
+  assert [record.stage.num_layers for record in history.stages] == [1, 2]
   assert all(
     3 < record.results["eval_mlm_loss"] < 5 for record in history.stages
   )
@@ -105,7 +105,7 @@ def test_an_unfinished_run_gives_its_last_finished_stage(copied):
   shutil.rmtree(copied / "stage_3")
   (copied / "stage_2" / "weights.index").unlink()
   found = finished_model.find(str(copied))
-  assert (found.number, found.architecture.num_layers) == (1, 2)
+  assert (found.number, found.architecture.num_layers) == (1, 1)
 
 
 def test_the_data_may_be_gone(copied, tmp_path):

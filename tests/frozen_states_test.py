@@ -233,6 +233,7 @@ def test_so_it_is_after_a_kill_in_the_stage_and_they_are_not_computed_again(
   _assert_same_run(workdir, plain)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_without_them_where_the_bound_is_now_too_low(
   plain, killed, make_config, tmp_path, caplog
 ):

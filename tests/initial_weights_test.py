@@ -123,6 +123,7 @@ def test_a_run_goes_on_when_its_source_is_gone(make_config, source, tmp_path):
     np.testing.assert_array_equal(stage_arrays(workdir, 0)[name], array)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_when_its_source_has_finished_another_stage(
   make_config, grown, tmp_path
 ):

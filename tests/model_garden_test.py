@@ -119,6 +119,7 @@ def die_at_step_2(log, kind, record):
     raise KilledError
 
 
+@pytest.mark.slow
 def test_a_killed_run_on_the_other_naming_ends_with_the_same_weights(
   finished, garden_shards, tmp_path, monkeypatch
 ):

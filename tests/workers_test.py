@@ -183,6 +183,7 @@ def test_two_workers_have_the_losses_of_one_process(config, tmp_path):
   )
 
 
+@pytest.mark.slow
 def test_sigterm_to_one_worker_saves_and_ends_both(config, tmp_path):
   workdir = tmp_path / "terminated"
   workers = start_two(config, [workdir] * 2)

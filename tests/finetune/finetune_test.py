@@ -375,6 +375,7 @@ def test_runs_are_described_before_they_are_made(make):
   )
 
 
+@pytest.mark.slow
 def test_models_of_other_depths_stand_in_one_table(make, tmp_path):
   one = dataclasses.replace(PROTOCOL, learning_rates=(0.01,), seeds=(1,))
   text = make(("base", "deep"), one).run(str(tmp_path))

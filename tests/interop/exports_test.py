@@ -146,10 +146,11 @@ def test_the_binary_offers_every_format():
 @pytest.mark.parametrize(
   ("binary", "arguments", "message"),
   [
-    (
+    pytest.param(
       "export.py",
       ["--checkpoint=/none", "--format=tf1", "--output_dir=OUT"],
       "/none is no workdir of a run",
+      marks=pytest.mark.slow,
     ),
     pytest.param(
       "export.py",
@@ -185,10 +186,11 @@ def test_the_binary_offers_every_format():
       "/none/config.json cannot be read",
       marks=pytest.mark.slow,
     ),
-    (
+    pytest.param(
       "import_checkpoint.py",
       ["--source=IN", "--format=huggingface", "--output_dir=OUT"],
       "config.json cannot be read",
+      marks=pytest.mark.slow,
     ),
   ],
 )

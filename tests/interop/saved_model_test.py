@@ -388,6 +388,7 @@ def test_weights_keep_googles_names_and_their_values(exported, model):
     np.testing.assert_array_equal(variable, model.weights[name], err_msg=name)
 
 
+@pytest.mark.slow
 def test_a_regression_answers_with_a_score(model, ours, tmp_path):
   regression = saved_model.Classifier(
     labels=(),
