@@ -3,7 +3,8 @@
 Examples; bin/reproduce makes the environment, then runs this:
 
   bin/reproduce                          all of it, in order
-  bin/reproduce --only=mslt_0,baseline_0
+  bin/reproduce --only=mslt              a row of the tables: all its seeds
+  bin/reproduce --only=mslt_0,baseline_0 runs
   bin/reproduce --check                  a shortened part, against the records
 
 Run again after an interruption, it goes on. The text comes from pip packages;
@@ -42,8 +43,8 @@ _GLUE_DIR = flags.DEFINE_string(
 _ONLY = flags.DEFINE_list(
   "only",
   [],
-  "Only these jobs and what they need: runs such as mslt_0, fine_tuning_mslt_0,"
-  " attention_mslt_0, benchmark_mslt.",
+  "Only these and what they need: rows of the tables such as mslt, or jobs such"
+  " as mslt_0, fine_tuning_mslt_0, attention_mslt_0, benchmark_mslt.",
 )
 _LIST = flags.DEFINE_bool("list", False, "Print the commands; run none.")
 _CHECK = flags.DEFINE_bool(

@@ -27,7 +27,7 @@ from mslt_tf.reproduction import experiments
 
 CONFIG = "configs/reproduction.yaml"
 GLUE_TASKS = ("cola", "mrpc", "stsb", "rte")
-# What fine-tuning calls the baseline's earlier stage, before the seed.
+# What the row of the baseline's earlier stage is called.
 CUT_NAME = "baseline_cut"
 # Of the data set's manifest, what is kept of each split.
 DATA_FACTS = ("num_documents", "num_sentences", "num_tokens", "num_examples")
@@ -53,6 +53,8 @@ class Job:
     command: A binary's file name, and its flags.
     result: The JSON file that it writes last.
     record: The file in the records that keeps it.
+    row: Of the tables, which it fills together with its other seeds; "" if it
+      fills none.
     needs: Names of the jobs whose files in the workdir it reads.
     needs_all_cores: Whether it measures the machine, or uses all of it well.
     is_whole: Whether the result, or the record, is that of a finished job.
@@ -64,6 +66,7 @@ class Job:
   command: tuple[str, ...]
   result: str
   record: str
+  row: str = ""
   needs: tuple[str, ...] = ()
   needs_all_cores: bool = False
   is_whole: Callable[[Any], bool] = lambda content: True
@@ -162,18 +165,29 @@ def all_jobs(
 
 
 def select(jobs: Sequence[Job], names: Sequence[str]) -> list[Job]:
-  """Returns jobs by name, and those that they need, in the order of the queue.
+  """Returns jobs, and those that they need, in the order of the queue.
+
+  Args:
+    jobs: The queue.
+    names: Of jobs, or of rows for all jobs of a row.
 
   Raises:
     errors.InputError: naming one that does not exist.
   """
-  known = [job.name for job in jobs]
+  rows = dict.fromkeys(job.row for job in jobs if job.row)
+  known = {*rows, *(job.name for job in jobs)}
   for name in names:
     if name not in known:
+      of_rows = [job.name for job in jobs if job.row]
+      others = [job.name for job in jobs if not job.row]
       raise errors.InputError(
-        f"--only={name} is none of the jobs {', '.join(known)}."
+        f"--only={name} is none of the rows {', '.join(rows)}, none of their"
+        f" jobs such as {' and '.join(of_rows[:2])}, and none of"
+        f" {', '.join(others)}."
       )
-  wanted = set(names)
+  wanted = {
+    job.name for job in jobs if not {job.name, job.row}.isdisjoint(names)
+  }
   for job in reversed(jobs):
     if job.name in wanted:
       wanted.update(job.needs)
@@ -214,7 +228,8 @@ def pretraining_job(places: Places, run: experiments.Run) -> Job:
     ),
     os.path.join(places.run(run), "summary.json"),
     os.path.join(places.recorded_run(run), "summary.json"),
-    ("data",),
+    row=run.experiment.name,
+    needs=("data",),
     is_whole=functools.partial(
       _is_finished_run, config=config_lib.to_dict(config)
     ),
@@ -230,7 +245,8 @@ def _fine_tuning_job(
   is_cut: bool = False,
 ) -> Job:
   tasks = ["reviews", *(GLUE_TASKS if glue_dir else ())]
-  checkpoint = f"{CUT_NAME}_{run.seed}" if is_cut else run.name
+  row = CUT_NAME if is_cut else run.experiment.name
+  checkpoint = f"{row}_{run.seed}"
   name = f"fine_tuning_{checkpoint}"
   path = os.path.join(places.workdir, name)
   return Job(
@@ -246,7 +262,8 @@ def _fine_tuning_job(
     ),
     os.path.join(path, "results.json"),
     os.path.join(places.records, "fine_tuning", f"{checkpoint}.json"),
-    (run.name,),
+    row=row,
+    needs=(run.name,),
     is_whole=functools.partial(
       _has_results, tasks=tasks, runs=_fine_tuning_runs()
     ),
@@ -286,7 +303,7 @@ def _attention_job(places: Places, run: experiments.Run) -> Job:
     ),
     os.path.join(path, "attention.json"),
     os.path.join(places.records, "attention", f"{run.name}.json"),
-    ("data", run.name),
+    needs=("data", run.name),
     to_keep=lambda content: {"comparisons": content["comparisons"]},
   )
 

@@ -32,7 +32,8 @@ class Reproduction:
     Args:
       places: Where everything goes.
       glue_dir: GLUE's official files; "" leaves them out.
-      only: Names of jobs, to do these and what they need; none for all.
+      only: Names of jobs, or of rows of the tables, to do these and what they
+        need; none for all.
 
     Raises:
       errors.InputError: One does not exist, a package is not installed, or a

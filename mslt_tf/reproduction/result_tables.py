@@ -77,7 +77,7 @@ class _Row:
 
   title: str
   experiment: experiments.Experiment
-  checkpoint: str  # What fine-tuning calls it, before the seed.
+  name: str  # Of the row, and, with the seed behind, of fine-tuned checkpoints.
   step: int
   benchmark: str = ""  # Of its speedup over the baseline, which has none.
 
@@ -98,7 +98,7 @@ def all_tables(records: Records) -> dict[str, tables.Table]:
   cut_baseline = dataclasses.replace(
     baseline,
     title="baseline, cut from the long curve",
-    checkpoint=jobs.CUT_NAME,
+    name=jobs.CUT_NAME,
     step=short_steps,
   )
   short_stacking = _row(
@@ -245,13 +245,14 @@ def _main(records: Records, rows: Sequence[_Row], title: str) -> tables.Table:
         *(
           _score(
             [
-              results[row.checkpoint, seed][task]
+              results[row.name, seed][task]
               for seed in row.experiment.seeds
-              if task in results.get((row.checkpoint, seed), {})
+              if task in results.get((row.name, seed), {})
             ]
           )
           for task in titles
         ),
+        _command(row.name),
       )
     )
   return tables.Table(
@@ -266,6 +267,7 @@ def _main(records: Records, rows: Sequence[_Row], title: str) -> tables.Table:
       "training time",
       "speedup",
       *titles.values(),
+      "command",
     ),
     tuple(cells),
     (
@@ -453,7 +455,7 @@ def _ablations(records: Records) -> tables.Table:
       "",
       _accuracy(records, experiments.MSLT),
       *_costs_and_saving(records, experiments.MSLT),
-      _command(experiments.MSLT),
+      _command(experiments.MSLT.name),
     )
   ]
   question = ""
@@ -479,7 +481,7 @@ def _ablations(records: Records) -> tables.Table:
         else "",
         _accuracy(records, each),
         *_costs_and_saving(records, each),
-        _command(each),
+        _command(each.name),
       )
     )
     question = each.question
@@ -520,9 +522,8 @@ def _accuracy(records: Records, experiment: experiments.Experiment) -> str:
   return spread(values, written_numbers.percent)
 
 
-def _command(experiment: experiments.Experiment) -> str:
-  names = [f"{experiment.name}_{seed}" for seed in experiment.seeds]
-  return f"bin/reproduce --only={','.join(names)}"
+def _command(name: str) -> str:
+  return f"bin/reproduce --only={name}"
 
 
 def _costs_and_saving(
@@ -625,7 +626,7 @@ def _every_run(records: Records) -> tables.Table:
       written_numbers.duration(run.train_seconds),
       written_numbers.plain(run.machine.get("processor")),
       written_numbers.plain(run.machine.get("cores")),
-      f"bin/reproduce --only={name}",
+      _command(name),
     )
     for name, run in records.runs.items()
     if run.is_finished and run.evaluations

@@ -85,9 +85,39 @@ def test_jobs_are_chosen_by_name_with_what_they_need(places):
   chosen = jobs.select(found, ["benchmark_mslt"])
   assert [job.name for job in chosen] == ["benchmark_mslt"]
   with pytest.raises(
-    errors.InputError, match=r"^--only=mslt_9 is none of the jobs data, bench"
+    errors.InputError,
+    match=r"^--only=mslt_9 is none of the rows baseline, baseline_cut, .*, none"
+    " of their jobs such as baseline_0 and fine_tuning_baseline_0, and none of"
+    " data, benchmark_mslt, .*, attention_stacking_6_12_0.$",
   ):
     jobs.select(found, ["mslt_9"])
+
+
+def test_a_row_of_the_tables_is_all_its_seeds_and_their_fine_tuning(places):
+  found = list(make_queue(places).values())
+
+  def chosen(*names):
+    return [job.name for job in jobs.select(found, names)]
+
+  assert chosen("mslt") == [
+    "data",
+    "mslt_0",
+    "fine_tuning_mslt_0",
+    "mslt_1",
+    "fine_tuning_mslt_1",
+    "mslt_2",
+    "fine_tuning_mslt_2",
+  ]
+  assert chosen("baseline_cut") == [
+    "data",
+    "baseline_0",
+    "fine_tuning_baseline_cut_0",
+    "baseline_1",
+    "fine_tuning_baseline_cut_1",
+    "baseline_2",
+    "fine_tuning_baseline_cut_2",
+  ]
+  assert chosen("six_stages") == ["data", "six_stages_0"]
 
 
 def test_a_run_is_a_command_that_can_be_pasted(places):

@@ -203,7 +203,11 @@ def test_a_job_waits_for_what_it_needs_while_others_overtake_it():
   is_finished, _ = run(
     jobs.Job("a", ("meet.py", "a", "c"), "a.json", "kept/a.json"),
     jobs.Job(
-      "b", ("copy.py", "a.json", "b.json"), "b.json", "kept/b.json", ("a",)
+      "b",
+      ("copy.py", "a.json", "b.json"),
+      "b.json",
+      "kept/b.json",
+      needs=("a",),
     ),
     jobs.Job("c", ("meet.py", "c", "a"), "c.json", "kept/c.json"),
     num_parallel=2,

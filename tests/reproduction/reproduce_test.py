@@ -169,7 +169,7 @@ def test_a_check_without_records_is_told_before_anything_runs(project):
     ("--parallel=1000", "--parallel=1000 must be at most "),
     (
       "--only=mslt_9",
-      "--only=mslt_9 is none of the jobs data, benchmark_mslt,",
+      "--only=mslt_9 is none of the rows baseline, baseline_cut, ",
     ),
   ],
 )

@@ -1,6 +1,7 @@
 """docs/results.md and README.md show what docs/results has of the runs."""
 
 import pathlib
+import re
 
 from mslt_tf.reproduction import jobs
 from mslt_tf.reproduction import page
@@ -19,6 +20,18 @@ def test_the_page_shows_the_records():
   readme = pathlib.Path("README.md").read_text(encoding="utf-8")
   assert "<!-- begin headline -->" in readme
   assert page.fill(readme, shown, source="README.md") == readme
+
+
+def test_a_command_beside_a_row_is_one_that_runs(tmp_path):
+  queue = jobs.all_jobs(
+    jobs.Places(str(tmp_path), RECORDS), inputs=["text"], glue_dir="GLUE"
+  )
+  text = pathlib.Path(PAGE).read_text(encoding="utf-8")
+  commands = re.findall(r"bin/reproduce --only=(\S+) \|", text)
+  # Of the two main tables, the ablations and the runs.
+  assert len(commands) == 3 + 4 + 16 + 36
+  for names in commands:
+    assert jobs.select(queue, names.split(","))
 
 
 def test_recorded_runs_are_whole():
