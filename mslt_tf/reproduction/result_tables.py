@@ -276,8 +276,9 @@ def _main(records: Records, rows: Sequence[_Row], title: str) -> tables.Table:
       "Speedup: of a training step against the baseline's, the mean over the"
       " run, by bin/benchmark.py, which times them in turns; in brackets by"
       " FLOPs. Training time: of the first seed, without tracing, evaluation"
-      " and saving, on the machine that its run below names. Its pace drifts"
-      " from run to run; speedups are to be compared, not these times.",
+      " and saving, on the machine and as many cores as its run below names,"
+      " whose pace drifts from run to run: speedups are to be compared, not"
+      " these times.",
       *_fine_tuning_notes(records),
     ),
   )
@@ -453,7 +454,7 @@ def _ablations(records: Records) -> tables.Table:
       spread(mslt, written_numbers.loss),
       "",
       "",
-      _accuracy(records, experiments.MSLT),
+      *_accuracies(records, experiments.MSLT),
       *_costs_and_saving(records, experiments.MSLT),
       _command(experiments.MSLT.name),
     )
@@ -479,7 +480,7 @@ def _ablations(records: Records) -> tables.Table:
         judge(differences, mslt)
         if len(mslt) == len(experiments.MSLT.seeds)
         else "",
-        _accuracy(records, each),
+        *_accuracies(records, each),
         *_costs_and_saving(records, each),
         _command(each.name),
       )
@@ -494,6 +495,7 @@ def _ablations(records: Records) -> tables.Table:
       "by seed, against MSLT",
       "verdict",
       "MLM accuracy",
+      "NSP accuracy",
       "speedup by FLOPs",
       "FLOPs saved at equal loss",
       "command",
@@ -505,8 +507,9 @@ def _ablations(records: Records) -> tables.Table:
       f" losses on the left. {_NO_EFFECT}: that of one seed is at most twice"
       " the range of MSLT's seeds, the mean of n seeds at most this over the"
       " root of n; a smaller one cannot be seen here. Of changes that do"
-      " nothing, up to one in nine would still be called better or worse. All"
-      " rows lean on the same runs of MSLT.",
+      " nothing, up to one in nine would still be called better or worse: among"
+      " so many rows one such verdict is to be expected. All lean on the same"
+      " runs of MSLT.",
       "FLOPs saved at equal loss: as the time above, by the mean losses of the"
       " seeds that a row has. It weighs loss against speed. Over, under: the"
       f" loss is lower than the baseline's in {experiments.NUM_STEPS:,} steps,"
@@ -516,10 +519,15 @@ def _ablations(records: Records) -> tables.Table:
   )
 
 
-def _accuracy(records: Records, experiment: experiments.Experiment) -> str:
+def _accuracies(
+  records: Records, experiment: experiments.Experiment
+) -> list[str]:
+  """Returns those of MLM and NSP."""
   runs = list(records.finished(experiment).values())
-  values = _values(runs, "mlm_accuracy", experiments.NUM_STEPS)
-  return spread(values, written_numbers.percent)
+  return [
+    spread(_values(runs, key, experiments.NUM_STEPS), written_numbers.percent)
+    for key in ("mlm_accuracy", "nsp_accuracy")
+  ]
 
 
 def _command(name: str) -> str:

@@ -241,7 +241,7 @@ def test_equal_loss_tells_what_mslt_saves_of_the_baselines_time():
   assert "MSLT saves 32%; seed by seed, 6% to 50%" in note
   # By FLOPs all are as fast; of the two seeds that the baselines have too,
   # MSLT's mean loss is half of the way down.
-  assert shown["ablations"].rows[0][6:8] == ("1.00", "-37%")
+  assert shown["ablations"].rows[0][7:9] == ("1.00", "-37%")
 
 
 def test_ablations_tell_what_they_save_at_equal_loss():
@@ -253,7 +253,7 @@ def test_ablations_tell_what_they_save_at_equal_loss():
     records, runs={**records.runs, "baseline_short_0": short}
   )
   rows = {
-    row[1]: row[6:8]
+    row[1]: row[7:9]
     for row in result_tables.all_tables(records)["ablations"].rows
   }
   # All are runs of the baseline's schedule, and as fast; 1 - 3000 / 2191.
@@ -273,7 +273,7 @@ def test_two_baselines_that_are_as_good_tell_no_saving():
   records = dataclasses.replace(
     records, runs={**records.runs, "baseline_short_0": short}
   )
-  assert result_tables.all_tables(records)["ablations"].rows[0][7] == "-"
+  assert result_tables.all_tables(records)["ablations"].rows[0][8] == "-"
 
 
 def test_fine_tuning_stands_in_the_row_of_what_was_fine_tuned():
@@ -389,14 +389,14 @@ def test_speedups_of_shallow_models_are_over_the_deep_baseline():
   ratio = deep.flops_per_example / shallow.flops_per_example
   assert ratio > 2
   rows = result_tables.all_tables(records)["ablations"].rows
-  assert rows[0][6] == "1.00"
+  assert rows[0][7] == "1.00"
   assert rows[1][0] == "layers (MSLT: 3, 6, 9, 12)"
   assert rows[1][1:3] == (
     "3 from the first step to the last, all trained",
     "5.000 (one seed)",
   )
-  assert rows[1][6] == f"{ratio:.2f}"
-  assert rows[1][8] == "bin/reproduce --only=three_layers"
+  assert rows[1][7] == f"{ratio:.2f}"
+  assert rows[1][9] == "bin/reproduce --only=three_layers"
 
 
 @pytest.mark.parametrize("other_seeds", [{}, {"mslt_1": 5.0}])
