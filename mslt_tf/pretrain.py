@@ -28,6 +28,7 @@ from mslt_tf import tensorboard_text
 from mslt_tf.analysis import attention_images
 from mslt_tf.data.reading import input_pipeline
 from mslt_tf.data.reading import manifest
+from mslt_tf.models import fused
 from mslt_tf.training import cluster as cluster_lib
 from mslt_tf.training import loop
 from mslt_tf.training import metrics
@@ -144,19 +145,20 @@ def _run_stages(
     # Building a stage takes longer than the grace after a SIGTERM.
     is_finished = not cluster.any(bool(is_asked_to_stop.numpy()))
     if is_finished:
-      is_finished = stage_training.StageTraining(
-        config=config,
-        data=data,
-        cluster=cluster,
-        directory=directory,
-        stage=stage,
-        clock=clock,
-        deadline=deadline,
-        is_asked_to_stop=is_asked_to_stop,
-      ).run()
+      with fused.releasing_graphs():
+        is_finished = stage_training.StageTraining(
+          config=config,
+          data=data,
+          cluster=cluster,
+          directory=directory,
+          stage=stage,
+          clock=clock,
+          deadline=deadline,
+          is_asked_to_stop=is_asked_to_stop,
+        ).run()
     if not is_finished:
       break
-    # It refers to itself, and the next stage needs its memory.
+    # It and its graphs refer to themselves; the next stage needs the memory.
     gc.collect()
     if cluster.is_chief:
       attention_images.write(

@@ -747,13 +747,17 @@ def test_a_batch_that_cannot_be_split_is_refused(
 def test_a_stage_that_is_over_holds_no_memory(
   make_config, tmp_path, monkeypatch, strategy
 ):
-  stages = []
+  held = []
   num_alive = []
   run_stage = stage_training.StageTraining.run
 
   def run(self):
-    num_alive.append(sum(stage() is not None for stage in stages))
-    stages.append(weakref.ref(self))
+    num_alive.append(sum(each() is not None for each in held))
+    held.append(weakref.ref(self))
+    # A variable's memory is freed with the last reference to its handle.
+    for variable in [*self._model.variables, *self._optimizer.variables()]:
+      for part in self._cluster.strategy.experimental_local_results(variable):
+        held.append(weakref.ref(part.handle))
     return run_stage(self)
 
   monkeypatch.setattr(stage_training.StageTraining, "run", run)
@@ -764,6 +768,7 @@ def test_a_stage_that_is_over_holds_no_memory(
   )
   assert pretrain.run(config, str(tmp_path / "run"))
   assert num_alive == [0, 0]
+  assert len(held) > 100
 
 
 def test_a_device_without_memory_for_its_share_is_told_what_to_set(

@@ -21,6 +21,7 @@ import functools
 from collections.abc import Callable, Iterator
 
 import tensorflow as tf
+from tensorflow.python.framework import ops
 
 from mslt_tf.models import dropout as dropout_lib
 
@@ -43,6 +44,25 @@ def plain_operations() -> Iterator[None]:
     yield
   finally:
     _is_plain.reset(token)
+
+
+@contextlib.contextmanager
+def releasing_graphs() -> Iterator[None]:
+  """At its end, graphs that were traced within it can be freed.
+
+  TensorFlow 2.15 registers the gradient of each `tf.custom_gradient` in a graph
+  under a name of its own and for ever. The gradient holds the graph, and this
+  the variables that it reads: their memory, a stage's weights and moments,
+  would never come back. Gradients of what was traced cannot be taken later.
+  """
+  gradients = ops.gradient_registry._registry  # There is no public way.
+  before = set(gradients)
+  try:
+    yield
+  finally:
+    for name in gradients.keys() - before:
+      if name.startswith("CustomGradient-"):
+        del gradients[name]
 
 
 def _kernel(function: Callable) -> Callable:
