@@ -670,14 +670,13 @@ def test_a_run_goes_on_with_other_devices(
   first_batches, make_config, tmp_path, monkeypatch
 ):
   overrides = (
-    *shallow(6),
+    *shallow(10),
     "model.hidden_dropout=0",
     "model.attention_dropout=0",
-    "training.checkpoint_interval=3",
-    "training.eval_interval=4",
+    "training.checkpoint_interval=5",
   )
   workdir = str(tmp_path / "run")
-  stop_at(6, make_config, workdir, monkeypatch, *overrides)
+  stop_at(10, make_config, workdir, monkeypatch, *overrides)
   one_device = records_of(workdir, 1)
   assert pretrain.run(
     make_config(
@@ -690,17 +689,21 @@ def test_a_run_goes_on_with_other_devices(
   )
   summary = run_directory.RunDirectory(workdir).read_json("summary.json")
   assert summary["machine"]["replicas"] == 2
-  # From the checkpoint of step 3 on: what one device did after it comes again.
-  assert first_batches == [0, 3]
+  # From the checkpoint of step 5 on: what one device did after it comes again.
+  assert first_batches == [0, 5]
   two_devices = records_of(workdir, 1)
-  assert [(r["kind"], r["step"]) for r in two_devices[3:]] == [
-    ("train", 4),
-    ("eval", 4),
-    ("train", 5),
+  again = [(record["kind"], record["step"]) for record in two_devices[6:]]
+  assert again == [
     ("train", 6),
     ("eval", 6),
+    ("train", 7),
+    ("train", 8),
+    ("train", 9),
+    ("eval", 9),
+    ("train", 10),
+    ("eval", 10),
   ]
-  assert len(one_device) == 6
+  assert len(one_device) == 6 + 6
   for before, after in zip(one_device, two_devices, strict=False):
     assert (before["kind"], before["step"]) == (after["kind"], after["step"])
     assert after["mlm_loss"] == pytest.approx(before["mlm_loss"], rel=1e-4)
